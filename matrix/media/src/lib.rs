@@ -1,0 +1,32 @@
+//! The media model every other crate speaks: codecs, tracks, frames and time.
+//!
+//! Owns: [`Codec`], [`TrackInfo`], [`Frame`], [`MediaTime`], the [`timeline`] that turns wire clocks into
+//! bus time, and readers/writers of codec parameter sets. Refuses: sockets, runtimes, codec libraries, clocks
+//! (the current time is always an argument).
+//!
+//! # Byte layouts on the bus
+//! A frame's layout is named once, here, and never guessed:
+//!
+//! | codec | `Frame::payload` | `TrackInfo::config` |
+//! |---|---|---|
+//! | H.264 | one access unit, NAL units with 4-byte length prefixes, no parameter sets, no AUD | `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §5.3.3.1) |
+//! | H.265 | the same | `HEVCDecoderConfigurationRecord` |
+//! | VP8, VP9, AV1 | one frame / temporal unit | empty (AV1: `av1C`) |
+//! | MPEG-1/2 video | one picture; key pictures begin with their sequence header | empty |
+//! | AAC | one raw_data_block | `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1) |
+//! | Opus | one Opus packet (RFC 6716) | empty |
+//! | MP2, MP3 | one frame with its header | empty |
+//! | G.711, G.722 | bytes of one packet | empty |
+
+pub mod aac;
+mod codec;
+mod frame;
+pub mod h264;
+mod time;
+pub mod timeline;
+mod track;
+
+pub use codec::{Codec, Kind, UnknownCodec};
+pub use frame::Frame;
+pub use time::MediaTime;
+pub use track::{AudioShape, H264Profile, Shape, TrackInfo, VideoShape};

@@ -1,0 +1,1 @@
+//! Wire clocks to bus time (being written).
