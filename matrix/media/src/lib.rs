@@ -22,11 +22,13 @@ pub mod aac;
 mod codec;
 mod frame;
 pub mod h264;
+mod target;
 mod time;
 pub mod timeline;
 mod track;
 
 pub use codec::{Codec, Kind, UnknownCodec};
 pub use frame::Frame;
+pub use target::{AudioTarget, Target, VideoTarget};
 pub use time::MediaTime;
 pub use track::{AudioShape, H264Profile, Shape, TrackInfo, VideoShape};
