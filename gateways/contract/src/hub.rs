@@ -1,0 +1,64 @@
+//! [`Hub`]: what a gateway may ask for.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use patchbay_bus::StreamName;
+use patchbay_rules::{EndpointKind, Sink};
+
+use crate::{Leg, Publication, Refusal};
+
+/// Who asks.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// Protocol as users know it: `rtmp`, `http-flv`, `ws-flv`, `whip`, `whep`, `push`.
+    pub protocol: &'static str,
+    /// Address the peer is seen at.
+    pub peer: Option<SocketAddr>,
+    /// What the peer says it is (`User-Agent`, `flashVer`), at most 256 bytes.
+    pub agent: Option<String>,
+    /// Key or token it brought; never logged.
+    pub token: Option<String>,
+}
+
+/// A source wants to publish.
+#[derive(Clone, Debug)]
+pub struct PublishRequest {
+    /// Under this name.
+    pub stream: StreamName,
+    /// As this kind of endpoint.
+    pub kind: EndpointKind,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// A sink wants to play.
+#[derive(Clone, Debug)]
+pub struct PlayRequest {
+    /// This stream.
+    pub stream: StreamName,
+    /// With this kind, and these codecs.
+    pub sink: Sink,
+    /// Who asks.
+    pub caller: Caller,
+    /// `true`: a name that is not live yet is waited for, with an empty feed. `false`: refused as
+    /// `stream_not_found`.
+    pub wait: bool,
+}
+
+/// An answer that may take a moment (authorisation may ask a third party).
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
+
+/// The hub, seen from a gateway.
+pub trait Hub: Send + Sync + 'static {
+    /// Begins a publication.
+    fn publish(&self, request: PublishRequest) -> Answer<'_, Publication>;
+
+    /// Attaches a sink to a stream: plans, starts what must be transcoded, and opens a ledger row.
+    fn play(&self, request: PlayRequest) -> Answer<'_, Leg>;
+
+    /// The kind a name belongs to when it comes in, or is played, over a protocol whose usual kind is `usual`
+    /// (routes may say `miniprogram` or `cdn` for RTMP).
+    fn kind_of(&self, stream: &StreamName, usual: EndpointKind) -> EndpointKind;
+}

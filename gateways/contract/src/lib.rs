@@ -1,0 +1,14 @@
+//! The seam between gateways and the hub: what a gateway may ask for, and what it is asked to do.
+//!
+//! Owns: [`Hub`], [`Publication`], [`Leg`], [`Refusal`], [`Gateway`]. Refuses: to know any one protocol, to do
+//! I/O, to decide anything.
+
+mod gateway;
+mod hub;
+mod refusal;
+mod session;
+
+pub use gateway::{Claim, Gateway, GatewayFuture, Transport};
+pub use hub::{Answer, Caller, Hub, PlayRequest, PublishRequest};
+pub use refusal::{Code, Refusal};
+pub use session::{Cause, Closer, Counters, Leg, Publication, SessionId, Side};
