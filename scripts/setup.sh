@@ -30,7 +30,8 @@ as_root() {
 }
 
 missing_of() { # those of the arguments that are not installed
-  dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p' | sort -u > "$have"
+  # dpkg-query fails when it knows nothing of one of them; that one is then simply not in its list.
+  { dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null || true; } | sed -n 's/^installed //p' | sort -u > "$have"
   printf '%s\n' "$@" | sort -u | comm -23 - "$have"
 }
 
