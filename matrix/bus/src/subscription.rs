@@ -70,12 +70,13 @@ impl Slot {
         if self.pending.is_some() {
             return;
         }
-        if let Some(upcoming) = &mut self.upcoming
-            && let Some(item) = upcoming.poll()
-        {
-            self.current = self.upcoming.take();
-            self.pending = Some(item);
-            return;
+        if let Some(upcoming) = &mut self.upcoming {
+            self.delivered.into_iter().for_each(|pts| upcoming.begin_after(pts));
+            if let Some(item) = upcoming.poll() {
+                self.current = self.upcoming.take();
+                self.pending = Some(item);
+                return;
+            }
         }
         self.pending = self.current.as_mut().and_then(Reader::poll);
     }

@@ -349,6 +349,13 @@ impl Reader {
         self.signal.notify();
     }
 
+    /// Begins with a key frame after `pts`; without effect once a frame was delivered.
+    pub(crate) fn begin_after(&mut self, pts: MediaTime) {
+        if self.cursor.need_key {
+            self.cursor.not_before = Some(pts + MediaTime::from_nanos(1));
+        }
+    }
+
     /// The next item, if there is one now.
     pub fn poll(&mut self) -> Option<Item> {
         self.cursor.poll(&lock(&self.track.state))

@@ -1,0 +1,84 @@
+//! `/metrics` (Prometheus text), `/healthz`, `/readyz`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use axum::Router;
+use axum::extract;
+use axum::http::StatusCode;
+use axum::routing::get;
+
+use super::State;
+
+pub fn routes() -> Router<State> {
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
+}
+
+async fn ready(extract::State(state): extract::State<State>) -> (StatusCode, &'static str) {
+    match state.draining.is_cancelled() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        false => (StatusCode::OK, "ready\n"),
+    }
+}
+
+/// One family: help, type, and its samples by label set. Labels are bounded: never a name or an address.
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    samples: BTreeMap<String, f64>,
+}
+
+impl Family {
+    fn new(name: &'static str, kind: &'static str, help: &'static str) -> Self {
+        Self { name, kind, help, samples: BTreeMap::new() }
+    }
+
+    fn add(&mut self, labels: String, value: f64) {
+        *self.samples.entry(labels).or_default() += value;
+    }
+
+    fn render(&self, out: &mut String) {
+        // Writing into a String cannot fail.
+        let _ = writeln!(out, "# HELP {} {}\n# TYPE {} {}", self.name, self.help, self.name, self.kind);
+        for (labels, value) in &self.samples {
+            let _ = writeln!(out, "{}{labels} {value}", self.name);
+        }
+    }
+}
+
+async fn metrics(extract::State(state): extract::State<State>) -> String {
+    let mut streams = Family::new("patchbay_streams", "gauge", "Live streams by kind of source.");
+    let mut sessions = Family::new("patchbay_sessions", "gauge", "Live sessions by role and protocol.");
+    let mut bytes = Family::new("patchbay_session_bytes", "gauge", "Bytes moved by the live sessions, by role and protocol.");
+    let mut lost = Family::new("patchbay_session_lost", "gauge", "Packets or frames lost by the live sessions.");
+    let mut pairs = Family::new("patchbay_pairs", "gauge", "Live source/sink pairs by kinds and verdicts.");
+    let mut renditions = Family::new("patchbay_renditions", "gauge", "Running encoders by codec.");
+    let mut cpu = Family::new("patchbay_rendition_cpu_seconds", "gauge", "CPU time of the running encoders.");
+    for stream in state.hub.streams() {
+        streams.add(format!("{{kind=\"{}\"}}", stream.kind.as_deref().unwrap_or("none")), 1.0);
+        for r in &stream.renditions {
+            let label = format!("{{codec=\"{}\"}}", r.target.split('-').next().unwrap_or_default());
+            renditions.add(label.clone(), 1.0);
+            cpu.add(label, r.cpu_ms / 1e3);
+        }
+    }
+    for s in state.hub.sessions() {
+        let label = format!("{{role=\"{}\",protocol=\"{}\"}}", s.role, s.protocol);
+        sessions.add(label.clone(), 1.0);
+        bytes.add(label.clone(), s.totals.bytes as f64);
+        lost.add(label, s.totals.lost as f64);
+    }
+    for p in state.hub.pairs() {
+        let action = |v: &Option<crate::hub::view::VerdictView>| v.as_ref().map_or("waiting", |v| v.action);
+        let (from, video, audio) = (p.from.as_deref().unwrap_or("none"), action(&p.video), action(&p.audio));
+        pairs.add(format!("{{from=\"{from}\",to=\"{}\",video=\"{video}\",audio=\"{audio}\"}}", p.to), 1.0);
+    }
+    let mut build = Family::new("patchbay_build_info", "gauge", "The running build.");
+    build.add(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0);
+    let mut out = String::with_capacity(2_048);
+    for family in [build, streams, sessions, bytes, lost, pairs, renditions, cpu] {
+        family.render(&mut out);
+    }
+    out
+}

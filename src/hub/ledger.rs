@@ -1,0 +1,85 @@
+//! The ledger: every live session, and for every source/sink pair the plan in force.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use patchbay_bus::{Feed, StreamName};
+use patchbay_contract::{Caller, Counters, SessionId};
+use patchbay_media::MediaTime;
+use patchbay_rules::{EndpointKind, Plan, Sink};
+use tokio_util::sync::CancellationToken;
+
+use super::renditions::Handle;
+
+/// A source that publishes.
+pub struct PublicationRow {
+    pub stream: StreamName,
+    pub kind: EndpointKind,
+    pub caller: Caller,
+    pub since: MediaTime,
+    pub counters: Arc<Counters>,
+    pub cancelled: CancellationToken,
+}
+
+/// A sink that plays.
+pub struct LegRow {
+    pub stream: StreamName,
+    pub sink: Sink,
+    pub caller: Caller,
+    pub since: MediaTime,
+    pub counters: Arc<Counters>,
+    pub cancelled: CancellationToken,
+    pub feed: Arc<Feed>,
+    /// The plan in force; none while the stream is not live.
+    pub plan: Option<Plan>,
+    /// What it was planned from.
+    pub planned_for: Planned,
+    pub video: Option<Arc<Handle>>,
+    pub audio: Option<Arc<Handle>>,
+}
+
+/// The source side of a plan, in words.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Planned {
+    pub kind: Option<EndpointKind>,
+    pub video: Option<String>,
+    pub audio: Option<String>,
+}
+
+/// All rows.
+#[derive(Default)]
+pub struct Ledger {
+    last_id: SessionId,
+    pub publications: BTreeMap<SessionId, PublicationRow>,
+    pub legs: BTreeMap<SessionId, LegRow>,
+    pub legs_of: HashMap<StreamName, Vec<SessionId>>,
+    /// Streams whose publisher vanished, and until when their legs are held.
+    pub vanished: HashMap<StreamName, MediaTime>,
+}
+
+impl Ledger {
+    pub fn next_id(&mut self) -> SessionId {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub fn publication_of(&self, stream: &StreamName) -> Option<(SessionId, &PublicationRow)> {
+        self.publications.iter().find(|(_, row)| row.stream == *stream).map(|(id, row)| (*id, row))
+    }
+
+    pub fn add_leg(&mut self, id: SessionId, row: LegRow) {
+        self.legs_of.entry(row.stream.clone()).or_default().push(id);
+        self.legs.insert(id, row);
+    }
+
+    pub fn remove_leg(&mut self, id: SessionId) -> Option<LegRow> {
+        let row = self.legs.remove(&id)?;
+        if let Some(ids) = self.legs_of.get_mut(&row.stream) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.legs_of.remove(&row.stream);
+            }
+        }
+        Some(row)
+    }
+}
