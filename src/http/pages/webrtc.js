@@ -1,0 +1,242 @@
+// WHIP and WHEP (RFC 9725, draft-ietf-wish-whep) for the pages: one link that opens, reports, retries and says goodbye.
+// Refuses: drawing, and knowing whether it publishes or plays; the caller prepares the connection.
+
+import { request, Problem } from "./api.js";
+import { t } from "./words.js";
+
+const LONGEST_WAIT_S = 8;
+const ABSENT_STREAM_WAIT_S = 2;
+// A connection that says "disconnected" often heals by itself (a phone changes cells); after this long it will not.
+const HEAL_MS = 4000;
+
+// One POST and the connection it made. Closing is final; a retry makes a new one.
+class Connection {
+  constructor(endpoint) {
+    this.endpoint = endpoint;
+    this.resource = null;
+    this.session = null;
+    this.closed = false;
+    this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  }
+
+  // The offer leaves without candidates: the server is ICE-lite on a public port and learns this side's address
+  // from its checks, so waiting for gathering would only cost time.
+  async open(tweak) {
+    const offer = await this.pc.createOffer();
+    await this.pc.setLocalDescription({ type: "offer", sdp: tweak(offer.sdp) });
+    this.postedAt = performance.now();
+    const response = await request(this.endpoint, {
+      method: "POST",
+      headers: { "content-type": "application/sdp" },
+      body: this.pc.localDescription.sdp,
+    });
+    const place = response.headers.get("location");
+    this.resource = place ? new URL(place, response.url).href : null;
+    this.session = response.headers.get("patchbay-session");
+    const sdp = await response.text();
+    // stop() may have come while the POST was under way: the resource was not known then, it is now.
+    if (this.closed) return this.forget();
+    await this.pc.setRemoteDescription({ type: "answer", sdp });
+  }
+
+  // keepalive lets the request outlive the page. A DELETE that fails costs nothing: the server times the session out.
+  forget() {
+    if (this.resource) fetch(this.resource, { method: "DELETE", keepalive: true }).catch(() => {});
+    this.resource = null;
+  }
+
+  close() {
+    this.closed = true;
+    this.forget();
+    this.pc.close();
+  }
+}
+
+/**
+ * Keeps one stream going to or from `endpoint` until `stop()`.
+ *   prepare(pc)            adds transceivers and handlers before the offer
+ *   tweak(sdp)             may change the offer (optional)
+ *   onState(state, more)   "connecting" | "connected" | "retrying" {problem, waitS} | "failed" {problem} | "stopped"
+ * "failed" is an answer that the same question would get again (a refusal); everything else is tried again after
+ * 1, 2, 4, 8, 8 … seconds, and a name that nobody publishes under every 2 seconds.
+ */
+export class Link {
+  constructor({ endpoint, prepare, tweak = (sdp) => sdp, onState }) {
+    Object.assign(this, { endpoint, prepare, tweak, onState });
+    this.connection = null;
+    this.timer = 0;
+    this.attempts = 0;
+    this.reconnects = -1;
+    addEventListener("pagehide", () => this.stop());
+  }
+
+  get pc() { return this.connection?.pc ?? null; }
+  get session() { return this.connection?.session ?? null; }
+  get postedAt() { return this.connection?.postedAt ?? 0; }
+
+  async start() {
+    this.drop();
+    if (typeof RTCPeerConnection === "undefined") {
+      this.onState("failed", { problem: new Problem(0, { title: t("noRtc") }) });
+      return;
+    }
+    const mine = new Connection(this.endpoint);
+    this.connection = mine;
+    this.onState("connecting", {});
+    try {
+      this.watch(mine);
+      await this.prepare(mine.pc);
+      await mine.open(this.tweak);
+    } catch (error) {
+      if (this.connection === mine) this.lost(error instanceof Problem ? error : new Problem(0, { title: String(error.message) }));
+      else mine.close();
+    }
+  }
+
+  watch(mine) {
+    let healing = 0;
+    mine.pc.addEventListener("connectionstatechange", () => {
+      if (this.connection !== mine) return;
+      clearTimeout(healing);
+      const state = mine.pc.connectionState;
+      if (state === "connected") {
+        this.attempts = 0;
+        this.reconnects += 1;
+        this.onState("connected", {});
+        // The server's goodbye is a DTLS close_notify; not every browser turns it into a connection state.
+        for (const { transport } of [...mine.pc.getSenders(), ...mine.pc.getReceivers()]) {
+          if (transport) transport.onstatechange = () => { if (transport.state === "closed") this.unplugged(mine); };
+        }
+      } else if (state === "failed") {
+        this.lost(new Problem(0, { title: t("failed") }));
+      } else if (state === "disconnected") {
+        healing = setTimeout(() => this.unplugged(mine), HEAL_MS);
+      }
+    });
+  }
+
+  unplugged(mine) {
+    if (this.connection === mine && !mine.closed) this.lost(new Problem(0, { title: t("unplugged") }));
+  }
+
+  /** The link is of no use any more (also called by the page when the server no longer knows the session). */
+  lost(problem) {
+    this.drop();
+    const refused = problem.status >= 400 && problem.status < 500 && ![404, 408, 409, 425, 429].includes(problem.status);
+    if (refused) {
+      this.onState("failed", { problem });
+      return;
+    }
+    const absent = problem.code === "stream_not_found";
+    const backoff = Math.min(2 ** this.attempts, LONGEST_WAIT_S);
+    const waitS = absent ? ABSENT_STREAM_WAIT_S : Math.max(backoff, Math.min(problem.retryAfterS || 0, 60));
+    this.attempts += 1;
+    this.onState("retrying", { problem, waitS });
+    this.timer = setTimeout(() => this.start(), waitS * 1000);
+  }
+
+  drop() {
+    clearTimeout(this.timer);
+    this.connection?.close();
+    this.connection = null;
+  }
+
+  stop() {
+    const was = this.connection || this.timer;
+    this.drop();
+    this.timer = 0;
+    this.attempts = 0;
+    if (was) this.onState("stopped", {});
+  }
+}
+
+/** Asks for stereo in a player's offer: without it Chromium decodes Opus to one channel (RFC 7587 section 6.1). */
+export function askStereo(sdp) {
+  const opus = /a=rtpmap:(\d+) opus\/48000\/2/i.exec(sdp);
+  return opus ? sdp.replace(new RegExp(`(a=fmtp:${opus[1]} )(?!.*stereo=1)`), "$1stereo=1;") : sdp;
+}
+
+/**
+ * The sender's codecs, `wanted` first. For H.264 the order is what RTMP and every phone take best: constrained
+ * baseline with packetisation mode 1, then the rest; other codecs stay as a fallback. Any other choice is exclusive.
+ */
+export function orderCodecs(wanted) {
+  const all = globalThis.RTCRtpSender?.getCapabilities?.("video")?.codecs ?? [];
+  const is = (codec, name) => codec.mimeType.toLowerCase() === `video/${name}`;
+  const repair = all.filter((codec) => ["rtx", "red", "ulpfec", "flexfec-03"].some((name) => is(codec, name)));
+  const chosen = all.filter((codec) => is(codec, wanted));
+  if (wanted !== "h264") return chosen.length ? [...chosen, ...repair] : [];
+  const score = ({ sdpFmtpLine = "" }) =>
+    (/profile-level-id=42e0/i.test(sdpFmtpLine) ? 2 : 0) + (/packetization-mode=1/.test(sdpFmtpLine) ? 1 : 0);
+  chosen.sort((a, b) => score(b) - score(a));
+  return [...chosen, ...all.filter((codec) => !is(codec, "h264"))];
+}
+
+const perSecond = (now, before, field, seconds) => (before && seconds > 0 ? Math.max(0, (now[field] - before[field]) / seconds) : 0);
+
+function inbound(report, before, codec) {
+  const seconds = before ? (report.timestamp - before.timestamp) / 1000 : 0;
+  const emitted = before ? report.jitterBufferEmittedCount - before.jitterBufferEmittedCount : report.jitterBufferEmittedCount;
+  const held = before ? report.jitterBufferDelay - before.jitterBufferDelay : report.jitterBufferDelay;
+  const expected = report.packetsReceived + Math.max(0, report.packetsLost);
+  return {
+    codec,
+    bytes: report.bytesReceived,
+    kbps: perSecond(report, before, "bytesReceived", seconds) * 8 / 1000,
+    jitterBufferMs: emitted > 0 ? held / emitted * 1000 : 0,
+    packets: report.packetsReceived,
+    lost: report.packetsLost,
+    lossPercent: expected > 0 ? Math.max(0, report.packetsLost) / expected * 100 : 0,
+    width: report.frameWidth ?? 0,
+    height: report.frameHeight ?? 0,
+    fps: report.framesPerSecond ?? 0,
+    framesDecoded: report.framesDecoded ?? 0,
+    framesDropped: report.framesDropped ?? 0,
+    freezes: report.freezeCount ?? 0,
+    freezeMs: (report.totalFreezesDuration ?? 0) * 1000,
+    concealed: report.concealedSamples ?? 0,
+    samples: report.totalSamplesReceived ?? 0,
+  };
+}
+
+function outbound(report, before, codec, remote) {
+  const seconds = before ? (report.timestamp - before.timestamp) / 1000 : 0;
+  return {
+    codec,
+    bytes: report.bytesSent,
+    kbps: perSecond(report, before, "bytesSent", seconds) * 8 / 1000,
+    width: report.frameWidth ?? 0,
+    height: report.frameHeight ?? 0,
+    fps: report.framesPerSecond ?? 0,
+    framesEncoded: report.framesEncoded ?? 0,
+    encoder: report.encoderImplementation ?? "",
+    limited: report.qualityLimitationReason ?? "none",
+    resent: report.retransmittedPacketsSent ?? 0,
+    lost: remote?.packetsLost ?? 0,
+    lossPercent: (remote?.fractionLost ?? 0) * 100,
+  };
+}
+
+/**
+ * One reading of the connection: `{ video, audio, rttMs, availableKbps }`, each track with totals and with rates since
+ * the previous reading. `memory` is an object the caller keeps; it holds the previous reports.
+ */
+export async function readStats(pc, memory) {
+  const reports = [...(await pc.getStats()).values()];
+  const find = (id) => reports.find((report) => report.id === id);
+  const result = { video: null, audio: null, rttMs: 0, availableKbps: 0 };
+  for (const report of reports) {
+    const codec = (find(report.codecId)?.mimeType ?? "").split("/")[1] ?? "";
+    if (report.type === "inbound-rtp") {
+      result[report.kind] = inbound(report, memory[report.id], codec);
+      memory[report.id] = report;
+    } else if (report.type === "outbound-rtp") {
+      result[report.kind] = outbound(report, memory[report.id], codec, find(report.remoteId));
+      memory[report.id] = report;
+    } else if (report.type === "candidate-pair" && report.nominated) {
+      result.rttMs = (report.currentRoundTripTime ?? 0) * 1000;
+      result.availableKbps = (report.availableOutgoingBitrate ?? 0) / 1000;
+    }
+  }
+  return result;
+}
