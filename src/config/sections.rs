@@ -1,0 +1,122 @@
+//! The sections of the configuration that belong to `patchbay` itself. Doc comments are what
+//! `docs/configuration.md` says of each key.
+//!
+//! Refuses: the keys of gateways, which own theirs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Secret;
+
+/// The HTTP listener: WHIP, WHEP, HTTP-FLV, WebSocket-FLV, API, metrics and pages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Http {
+    /// TCP address to listen on. `127.0.0.1:8080` keeps other machines out.
+    #[schemars(extend("format" = "socket-address"))]
+    pub listen: SocketAddr,
+    /// Web origins whose pages may use WHIP, WHEP, FLV and the API from a browser, such as
+    /// `https://app.example.org`. `*` allows every origin; an empty list allows none but the pages served here.
+    #[schemars(length(max = 64))]
+    pub cors_origins: Vec<String>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: (Ipv4Addr::UNSPECIFIED, 8080).into(), cors_origins: vec!["*".into()] }
+    }
+}
+
+/// The HTTP API under `/v1`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Api {
+    /// Bearer token every API call must carry. Without one the API answers only callers on this machine.
+    pub token: Option<Secret>,
+}
+
+/// Decoding and encoding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Transcode {
+    /// Threads for codec work; 0 takes one per CPU core.
+    #[schemars(range(max = 256))]
+    pub threads: u16,
+    /// Transcodes that may run at once; a sink that needs one more is refused with `no_transcoder`.
+    #[schemars(range(max = 10_000))]
+    pub jobs_max: u32,
+    /// Bit rate of Opus made here, bit/s, when no rule says another.
+    #[schemars(range(min = 6_000, max = 510_000))]
+    pub opus_bitrate: u32,
+    /// Bit rate of AAC made here, bit/s, when no rule says another.
+    #[schemars(range(min = 16_000, max = 512_000))]
+    pub aac_bitrate: u32,
+    /// Bit rate of H.264 made here, bit/s, when no rule says another; 0 chooses by picture size and frame rate.
+    #[schemars(range(max = 100_000_000))]
+    pub h264_bitrate: u32,
+    /// How long a transcode keeps running after its last reader left, seconds.
+    #[schemars(range(max = 600))]
+    pub linger_s: u32,
+}
+
+impl Default for Transcode {
+    fn default() -> Self {
+        Self { threads: 0, jobs_max: 500, opus_bitrate: 96_000, aac_bitrate: 128_000, h264_bitrate: 0, linger_s: 3 }
+    }
+}
+
+/// Bounds on the whole process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Limits {
+    /// Streams that may be live at once; a publisher beyond is refused with `too_many`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub streams_max: u32,
+    /// Publishers and viewers of all protocols together; one beyond is refused with `too_many`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub sessions_max: u32,
+    /// How long viewers are kept when a publisher vanishes without goodbye, so that it may come back, seconds.
+    #[schemars(range(max = 600))]
+    pub publisher_grace_s: u32,
+    /// How long a stop waits for sessions to end before it breaks them off, seconds.
+    #[schemars(range(max = 600))]
+    pub drain_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { streams_max: 2_000, sessions_max: 20_000, publisher_grace_s: 15, drain_s: 5 }
+    }
+}
+
+/// Log lines, on standard error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Log {
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, or directives for parts of the program such as
+    /// `info,patchbay_rtmp=debug`.
+    #[schemars(length(min = 1, max = 1_000))]
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}

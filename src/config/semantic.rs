@@ -1,0 +1,68 @@
+//! The checks that need several keys at once: names twice, ports claimed twice.
+
+use std::collections::HashMap;
+
+use patchbay_contract::{Claim, Transport};
+
+use super::Config;
+use super::problem::{Fault, Problem};
+use super::tree::{Origin, Path, Tree};
+
+impl Config {
+    /// The ports this configuration wants, each by the key that says so.
+    pub fn claims(&self) -> Vec<Claim> {
+        vec![
+            Claim { owner: "http.listen", transport: Transport::Tcp, address: self.http.listen },
+            Claim { owner: "rtmp.listen", transport: Transport::Tcp, address: self.rtmp.listen },
+            Claim { owner: "webrtc.listen", transport: Transport::Udp, address: self.webrtc.listen },
+        ]
+    }
+}
+
+/// Problems between keys. `tree` knows where they were written, and which were refused already.
+pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
+    let mut problems = port_conflicts(config, tree);
+    problems.extend(push_names(config, tree));
+    problems
+}
+
+fn port_conflicts(config: &Config, tree: &Tree) -> Vec<Problem> {
+    // A refused address stands here as its default; a conflict with that would be no news.
+    let claims: Vec<Claim> = config.claims().into_iter().filter(|c| tree.find(&c.owner.into()).is_none_or(|t| !t.bad)).collect();
+    let mut problems = Vec::new();
+    for (i, claim) in claims.iter().enumerate() {
+        for other in claims[..i].iter().filter(|other| claim.conflicts(other)) {
+            // Name the one that was written; the other may be a default nobody typed.
+            let (at, with) = if tree.find(&claim.owner.into()).is_some() { (claim, other) } else { (other, claim) };
+            let path = Path::from(at.owner);
+            let fault = Fault::Invalid(format!("{} is taken by {}{}", at.address, with, written(tree, &with.owner.into())));
+            problems.push(Problem { origin: tree.nearest(&path).at.clone(), path, fault });
+        }
+    }
+    problems
+}
+
+/// Says where the other of two was written.
+fn written(tree: &Tree, path: &Path) -> String {
+    match tree.find(path).map(|t| &t.at) {
+        Some(Origin::File { line, .. }) => format!(", line {line}"),
+        Some(Origin::Environment(name)) => format!(", environment {name}"),
+        Some(Origin::Flag(_)) => ", command line".into(),
+        None => ", by default".into(),
+    }
+}
+
+fn push_names(config: &Config, tree: &Tree) -> Vec<Problem> {
+    let mut seen = HashMap::new();
+    let mut problems = Vec::new();
+    for (i, push) in config.pushes.iter().enumerate() {
+        let path = tree.restore(&Path::from("pushes").index(i).key("name"));
+        if let Some(first) = seen.get(&push.name) {
+            let fault = Fault::Invalid(format!("{:?} names another push already{}", push.name, written(tree, first)));
+            problems.push(Problem { origin: tree.nearest(&path).at.clone(), path, fault });
+        } else {
+            seen.insert(push.name.clone(), path);
+        }
+    }
+    problems
+}
