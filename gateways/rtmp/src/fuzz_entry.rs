@@ -14,8 +14,11 @@ use crate::proto::url::RtmpUrl;
 
 const LIMITS: Limits = Limits { message: 64 * 1024, chunk_streams: 8, buffered: 1024 * 1024 };
 
+/// A target's name and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target with the name of its folder of saved inputs.
-pub const TARGETS: [(&str, fn(&[u8])); 5] =
+pub const TARGETS: [Target; 5] =
     [("chunk_reader", chunk_reader), ("amf0", amf0), ("rtmp_server", rtmp_server), ("rtmp_client", rtmp_client), ("flv_tag", flv_tag)];
 
 /// The first byte says how the rest is cut; what is read must not depend on it, and must survive

@@ -216,6 +216,7 @@ impl Raw {
 fn the_query_of_the_app_is_split_off() {
     let raw = Raw::connected();
     let Event::Connect(connect) = &raw.events[0] else { panic!("no connect") };
+    assert!(!format!("{connect:?}").contains("vhost"), "the query shows in Debug");
     assert_eq!((&*connect.app, &*connect.query), ("live", "vhost=x"));
     assert_eq!(connect.fourccs, ["hvc1"]);
 }

@@ -343,9 +343,9 @@ impl AudioTag {
     pub fn encode(&self, out: &mut BytesMut) {
         let legacy = |format: u8| {
             let rate = match self.sound.rate_hz {
-                ..=8000 => 0,
-                ..=11_025 => 1,
-                ..=22_050 => 2,
+                0..=8_000 => 0,
+                8_001..=11_025 => 1,
+                11_026..=22_050 => 2,
                 _ => 3,
             };
             format << 4 | rate << 2 | u8::from(self.sound.wide) << 1 | u8::from(self.sound.stereo)

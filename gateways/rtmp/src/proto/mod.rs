@@ -11,6 +11,7 @@ pub mod handshake;
 mod link;
 pub mod message;
 pub mod server;
+mod server_event;
 pub mod url;
 
 pub use error::Error;

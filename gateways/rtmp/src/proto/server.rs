@@ -18,6 +18,7 @@ use super::amf0::Value;
 use super::chunk::Limits;
 use super::link::{Incoming, Link};
 use super::message::{Body, Command, Data, UserControl, csid};
+pub use super::server_event::{Connect, Event, PublishKind, Refusal, StreamName};
 use super::url::split_query;
 
 /// What the server tells and allows its peers.
@@ -48,139 +49,6 @@ impl Default for ServerConfig {
             fourccs: Vec::new(),
         }
     }
-}
-
-/// A peer's connect command.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Connect {
-    /// Application, without its query and outer slashes.
-    pub app: String,
-    /// What follows the first `?` of the application, or of the tcUrl when the application has
-    /// none; empty when neither has one.
-    pub query: String,
-    /// The URL as the peer dialled it. May hold secrets.
-    pub tc_url: String,
-    /// The peer's software, as it names itself.
-    pub flash_ver: String,
-    /// Page that embeds a player.
-    pub page_url: String,
-    /// FourCCs the peer names; not empty means enhanced RTMP.
-    pub fourccs: Vec<String>,
-    /// Enhanced-RTMP capsEx bits; 1 is reconnect.
-    pub caps_ex: u32,
-}
-
-/// A stream name as publish and play give it.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct StreamName {
-    /// Message stream id the request came on.
-    pub stream_id: u32,
-    /// Name without its query and leading slashes; not yet checked against any grammar.
-    pub name: String,
-    /// What follows the first `?`, empty without one. May hold secrets.
-    pub query: String,
-}
-
-/// How a publisher wants to be recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PublishKind {
-    /// Not at all.
-    Live,
-    /// As a new file.
-    Record,
-    /// After an earlier file.
-    Append,
-}
-
-/// What a peer did.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// It wants in; waits for a decision.
-    Connect(Connect),
-    /// It wants to publish; waits for a decision.
-    Publish {
-        /// Under this name.
-        stream: StreamName,
-        /// The recording it wishes for.
-        kind: PublishKind,
-    },
-    /// It wants to play; waits for a decision.
-    Play {
-        /// This name.
-        stream: StreamName,
-        /// Seconds; -2 is live or recorded, -1 is live only (section 7.2.2.1).
-        start: f64,
-    },
-    /// An accepted publisher's audio.
-    Audio {
-        /// Message stream id.
-        stream_id: u32,
-        /// Milliseconds, wraps at 2^32.
-        timestamp: u32,
-        /// FLV audio tag body.
-        payload: Bytes,
-    },
-    /// An accepted publisher's video.
-    Video {
-        /// Message stream id.
-        stream_id: u32,
-        /// Milliseconds, wraps at 2^32.
-        timestamp: u32,
-        /// FLV video tag body.
-        payload: Bytes,
-    },
-    /// An accepted publisher's data, as in onMetaData.
-    Data {
-        /// Message stream id.
-        stream_id: u32,
-        /// Milliseconds, wraps at 2^32.
-        timestamp: u32,
-        /// What it says.
-        data: Data,
-    },
-    /// A player pauses or goes on; it has been told that it may.
-    Pause {
-        /// Message stream id.
-        stream_id: u32,
-        /// False to go on.
-        paused: bool,
-    },
-    /// A player wants or does not want audio or video any more.
-    Receive {
-        /// Message stream id.
-        stream_id: u32,
-        /// True for video, false for audio.
-        video: bool,
-        /// Whether it wants it.
-        wanted: bool,
-    },
-    /// A player's buffer.
-    BufferLength {
-        /// Message stream id.
-        stream_id: u32,
-        /// Milliseconds.
-        millis: u32,
-    },
-    /// Answer to [`ServerSession::ping`].
-    Pong(u32),
-    /// Publishing or playing on a stream is over.
-    Closed {
-        /// Message stream id.
-        stream_id: u32,
-    },
-}
-
-/// Why a request is refused, as the peer is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The name or token is not good enough.
-    Denied,
-    /// No such application or stream.
-    NotFound,
-    /// Somebody publishes under that name.
-    Busy,
-    /// Not the peer's fault.
-    Failed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
