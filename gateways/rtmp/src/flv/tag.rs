@@ -356,7 +356,7 @@ impl AudioTag {
                 let config = matches!(self.packet, AudioPacket::SequenceStart(_));
                 out.put_slice(&[0xAF, u8::from(!config)]);
             }
-            (AudioCodec::Mp3, _) if !enhanced_only => {
+            (AudioCodec::Mp3, _) if matches!(self.packet, AudioPacket::Frame(_)) => {
                 out.put_u8(legacy(if self.sound.rate_hz == 8000 { 14 } else { 2 }));
             }
             (_, Some(fourcc)) => {

@@ -45,7 +45,7 @@ fn audio_tags_survive_the_wire() {
             _ => SoundFormat::AAC,
         };
         let mut packets = vec![AudioPacket::Frame(DATA)];
-        if !matches!(codec, Mp3 | G711A | G711U) {
+        if codec.fourcc().is_some() {
             packets.push(AudioPacket::SequenceStart(DATA));
             packets.push(AudioPacket::SequenceEnd);
             packets.push(AudioPacket::ChannelConfig(DATA));
