@@ -87,6 +87,8 @@ function alarm(error) {
   if (error) setText(box, error instanceof Problem && error.status ? error.text : t("unreachable"));
 }
 
+const byName = (a, b) => a.name.localeCompare(b.name);
+
 async function refresh() {
   try {
     info ??= await getJson("/v1/info");
@@ -95,14 +97,14 @@ async function refresh() {
     alarm(null);
     setText(byId("version"), `v${info.version}`);
     byId("no-streams").hidden = streams.length > 0;
-    keyed(byId("streams"), streams, (s) => s.name, streamCard);
+    keyed(byId("streams"), streams.sort(byName), (s) => s.name, streamCard);
     byId("no-pairs").hidden = pairs.length > 0;
     showPanel(byId("panel"), pairs, streams);
     byId("pushes-section").hidden = pushes.length === 0;
-    keyed(byId("pushes"), pushes, (p) => p.name, pushLine);
+    keyed(byId("pushes"), pushes.sort(byName), (p) => p.name, pushLine);
     byId("no-sessions").hidden = sessions.length > 0;
     setText(byId("sessions-count"), String(sessions.length));
-    keyed(byId("sessions"), sessions.slice(0, MOST_SESSIONS), (s) => String(s.id), sessionLine);
+    keyed(byId("sessions"), sessions.sort((a, b) => a.id - b.id).slice(0, MOST_SESSIONS), (s) => String(s.id), sessionLine);
     if (!begun) showBegin();
     document.body.dataset.state = "ready";
   } catch (error) {

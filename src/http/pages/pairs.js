@@ -1,7 +1,7 @@
 // A pair (one sink fed by one stream) in words and as a row of the patch panel.
 // Refuses: fetching; judging. The server decided and said why, this only shows it.
 
-import { t, bytes, duration } from "./words.js";
+import { t, maybe, bytes, duration } from "./words.js";
 import { h, setText, keyed } from "./ui.js";
 
 const CODECS = {
@@ -24,16 +24,18 @@ export function pretty(text) {
 /** One sentence: "Audio: AAC 44.1 kHz stereo → Opus 48 kHz stereo, because …". */
 export function sentence(kind, verdict) {
   const label = t(kind);
-  if (!verdict) return `${label}: ${t("noneTrack")}`;
+  if (!verdict || verdict.action === "absent") return `${label}: ${t("noneTrack")}`;
   const what = verdict.action === "transcode"
     ? `${pretty(verdict.source)} → ${pretty(verdict.output)}`
     : `${verdict.source ? `${pretty(verdict.source)}, ` : ""}${t(verdict.action === "pass" ? "pass" : "drop")}`;
   return `${label}: ${what}`;
 }
 
-/** The server's reason, made to follow "because". */
+/** The server's reason, made to follow "because": its opening ("audio is transcoded …:") repeats what was just said. */
 export function reason(verdict) {
-  const text = String(verdict?.reason ?? "").trim().replace(/\.$/, "");
+  if (!verdict || verdict.action === "absent") return "";
+  const text = maybe(`why_${verdict.code}`)
+    ?? String(verdict.reason ?? "").trim().replace(/\.$/, "").replace(/^(video|audio) is [^:]*: /, "");
   return text ? `${t("because")} ${text}` : "";
 }
 
@@ -50,6 +52,7 @@ export function showVerdict(box, pair) {
         node.dataset.action = verdict?.action ?? "none";
         setText(what, sentence(kind, verdict));
         setText(why, reason(verdict));
+        node.title = verdict?.reason ?? "";
       },
     };
   });
@@ -78,7 +81,8 @@ function cable(kind) {
     update(verdict) {
       const action = verdict?.action ?? "none";
       node.dataset.action = action;
-      setText(tag, verdict ? t(`${["pass", "transcode"].includes(action) ? action : "drop"}Short`) : "–");
+      const present = action !== "none" && action !== "absent";
+      setText(tag, present ? t(`${["pass", "transcode"].includes(action) ? action : "drop"}Short`) : "–");
       setText(what, sentence(kind, verdict));
       setText(why, verdict?.rendition ? `${reason(verdict)} · ${t("shared")} ${verdict.rendition}` : reason(verdict));
     },
@@ -101,7 +105,7 @@ function leg() {
       const delay = Math.max(...pairs.map((pair) => Number(pair.added_delay_ms) || 0));
       video.update(first.video);
       audio.update(first.audio);
-      setText(title, `${first.to} · ${first.protocol}${pairs.length > 1 ? ` ×${pairs.length}` : ""}`);
+      setText(title, `${first.to === first.protocol ? first.to : `${first.to} · ${first.protocol}`}${pairs.length > 1 ? ` ×${pairs.length}` : ""}`);
       setText(who, pairs.length > 1 ? `${pairs.length} ${t("viewers")}` : `${first.peer} · ${duration(first.uptime_s)}`);
       const parts = [`${t("sent")} ${bytes(sum("bytes"))}`, `${t("delay")} ${delay.toFixed(1)} ms`];
       for (const [field, word] of [["lost", "lost"], ["retransmitted", "resent"], ["skipped", "skipped"]]) {
@@ -118,7 +122,8 @@ function leg() {
 /** The patch panel: one block per stream, its source on the left, a row per kind of verdict to the right. */
 export function showPanel(box, pairs, streams) {
   const byStream = new Map();
-  for (const pair of pairs) {
+  // Sorted, so that rows do not change places between two refreshes whatever order the server keeps.
+  for (const pair of [...pairs].sort((a, b) => a.stream.localeCompare(b.stream) || a.id - b.id)) {
     if (!byStream.has(pair.stream)) byStream.set(pair.stream, []);
     byStream.get(pair.stream).push(pair);
   }

@@ -7,7 +7,7 @@
 import { t, onLanguage, duration, bytes, rate } from "./words.js";
 import { byId, setText, copyRow, facts, openPage, overlay, clearKeyed } from "./ui.js";
 import { getJson, streamFromPath, addresses, inPath } from "./api.js";
-import { pretty, showVerdict } from "./pairs.js";
+import { showVerdict } from "./pairs.js";
 import { Link, askStereo, readStats } from "./webrtc.js";
 
 const STALL_S = 3;
@@ -51,14 +51,14 @@ function enter(state, more = {}) {
 // First frame: from the POST to the moment the browser hands the first picture to the compositor.
 function armFirstFrame() {
   page.firstFrameMs = null;
-  if (!video.requestVideoFrameCallback) return;
-  const posted = () => link.postedAt;
   const connection = link.connection;
-  video.requestVideoFrameCallback((_now, frame) => {
+  const shown = (at) => {
     if (link.connection !== connection) return;
-    page.firstFrameMs = Math.round(frame.presentationTime - posted());
+    page.firstFrameMs = Math.round(at - connection.postedAt);
     enter("playing");
-  });
+  };
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback((_now, frame) => shown(frame.presentationTime));
+  else video.addEventListener("loadeddata", () => shown(performance.now()), { once: true });
 }
 
 // Muted playback is allowed everywhere; sound often needs a click first. Rather a silent picture than none.
@@ -140,8 +140,10 @@ function watchArrival(now) {
   const total = (page.stats.video?.bytes ?? 0) + (page.stats.audio?.bytes ?? 0);
   if (total !== lastArrival.bytes) {
     lastArrival = { at: now, bytes: total };
-    const soundOnly = !page.stats.video?.framesDecoded && page.stats.audio?.samples > 0;
-    if (page.state === "stalled" || (page.state === "waiting" && soundOnly)) enter("playing");
+    // Without a picture to show (sound only, or a hidden tab) no frame callback will come.
+    const decoded = page.stats.video?.framesDecoded > 0;
+    const unseen = decoded ? document.hidden : page.stats.audio?.samples > 0;
+    if (page.state === "stalled" || (page.state === "waiting" && unseen)) enter("playing");
   } else if (page.state === "playing" || page.state === "stalled") {
     const seconds = Math.round((now - lastArrival.at) / 1000);
     if (seconds >= STALL_S) enter("stalled", { seconds });
@@ -157,12 +159,13 @@ async function showPair() {
     page.pair = pair;
     showVerdict(byId("verdict"), pair);
     setText(byId("verdict-more"), [
-      `${pretty(pair.from)} → ${pair.to}`, `${t("rule")}: ${pair.rule?.text || pair.rule?.id || "?"}`,
+      `${pair.from} → ${pair.to}`, `${t("rule")}: ${pair.rule?.text || pair.rule?.id || "?"}`,
       `${t("delay")}: ${Number(pair.added_delay_ms ?? 0).toFixed(1)} ms`,
     ].join(" · "));
   } catch (problem) {
     // A session the server forgot while nothing arrives is dead, whatever the browser still hopes.
-    if (problem.status === 404 && page.state === "stalled" && link.connection === asked) link.lost(problem);
+    const silentMs = performance.now() - lastArrival.at;
+    if (problem.status === 404 && silentMs > STALL_S * 1000 && link.connection === asked) link.lost(problem);
   }
 }
 

@@ -24,7 +24,7 @@ const EN = {
   noRtc: "This browser has no WebRTC.", blocked: "The browser waits for a click before it plays.",
   unmute: "Unmute", mute: "Mute", volume: "Volume", fullscreen: "Full screen", pip: "Picture in picture",
   stats: "Live statistics", verdict: "What patchbay does for you", noVerdict: "Known once the connection stands.",
-  resolution: "Picture", fps: "Frames per second", bitrate: "Bit rate", jitter: "Jitter buffer", loss: "Packet loss",
+  resolution: "Picture", fps: "Frames per second", bitrate: "Bit rate, video + audio", jitter: "Jitter buffer, video + audio", loss: "Packets lost, video + audio",
   freezes: "Freezes", firstFrame: "First frame", codecs: "Codecs", dropped: "Frames dropped", reconnects: "Reconnects", received: "Received",
   source: "Source", camera: "Camera and microphone", rear: "Rear camera and microphone", screen: "Screen", pattern: "Test pattern",
   size: "Size", codec: "Video codec", preferred: "preferred", onlyThis: "only", publishing: "On air.", idle: "Not publishing.", publishHint: "Choose a source and press Start.",
@@ -60,7 +60,7 @@ const ZH = {
   noRtc: "此浏览器不支持 WebRTC。", blocked: "浏览器需要点击后才能播放。",
   unmute: "打开声音", mute: "静音", volume: "音量", fullscreen: "全屏", pip: "画中画",
   stats: "实时统计", verdict: "patchbay 为你做了什么", noVerdict: "连接建立后显示。",
-  resolution: "画面", fps: "帧率", bitrate: "码率", jitter: "抖动缓冲", loss: "丢包",
+  resolution: "画面", fps: "帧率", bitrate: "码率（视频 + 音频）", jitter: "抖动缓冲（视频 + 音频）", loss: "丢包（视频 + 音频）",
   freezes: "卡顿", firstFrame: "首帧", codecs: "编码", dropped: "丢帧", reconnects: "重连次数", received: "已接收",
   source: "来源", camera: "摄像头和麦克风", rear: "后置摄像头和麦克风", screen: "屏幕", pattern: "测试图",
   size: "尺寸", codec: "视频编码", preferred: "优先", onlyThis: "仅此", publishing: "推流中。", idle: "未推流。", publishHint: "选择来源，然后点“开始”。",
@@ -71,6 +71,12 @@ const ZH = {
   soundClick: "点击页面任意处以播放测试音。", limit: "受限于", encoder: "编码器", target: "可用带宽",
   seen: "patchbay 收到的内容", notSeen: "尚无。", watchAt: "观看地址", keepVisible: "请保持此标签页可见：浏览器不绘制隐藏的页面。",
   publishFor: "推流 {name}", playFor: "播放 {name}", nameTaken: "已有人以这个名字推流。", noName: "地址中没有流名。",
+  // Verdicts by their code. English has none: there the server's own sentence, which knows more, is shown.
+  why_pass_accepted: "接收方可直接接收", why_rule_pass: "规则要求直通，接收方可接收", why_already_target: "源已经是目标格式",
+  why_codec_not_accepted: "接收方不支持此编码", why_b_frames: "源含 B 帧，接收方无法重排", why_profile_not_accepted: "接收方不能解码此 H.264 档次",
+  why_size_too_large: "画面超过接收方上限", why_sample_rate: "接收方不支持此采样率", why_channels: "声道数超过接收方上限",
+  why_rule_transcode: "规则要求转码", why_rule_codec_refused: "接收方不支持规则要求的编码", why_rule_drop: "规则不发送",
+  why_no_track: "源中没有", why_sink_takes_none: "接收方不接收此类轨道", why_no_decoder: "没有可用的解码器", why_no_encoder: "没有可用的编码器",
 };
 
 const KEY = "patchbay.language";
@@ -92,6 +98,11 @@ const listeners = new Set();
 export function t(key, values = {}) {
   const text = (language === "zh" ? ZH : EN)[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
+}
+
+/** The text of `key`, or null where the language in use has none. */
+export function maybe(key) {
+  return (language === "zh" ? ZH : EN)[key] ?? null;
 }
 
 /** Fills every element marked `data-t` (its text) or `data-t-label` (its accessible name). */
