@@ -69,6 +69,9 @@ fn rows(out: &mut String, table: &Json, prefix: &str) {
         let values = values(schema);
         let meaning = description(schema).replace('\n', " ").replace('|', "\\|");
         let _ = writeln!(out, "| `{prefix}.{key}` | {} | {default} | {meaning} |", values.replace('|', "\\|"));
+        for table in std::iter::once(schema).chain(schema::alternatives(schema)) {
+            rows(out, table, &format!("{prefix}.{key}"));
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+use patchbay_bus::StreamName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -28,7 +29,7 @@ use serde_json::Value as Json;
 pub use docs::{example, markdown, schema_text};
 pub use overlay::Override;
 pub use problem::{Fault, Problem, Problems};
-pub use routing::{Push, PushUrl, Route};
+pub use routing::{BadPushUrl, Push, PushUrl, Route, RtmpKind};
 pub use secret::{BadSecret, Secret};
 pub use sections::{Api, Http, Limits, Log, LogFormat, Transcode};
 use tree::{Step, Tree, Value};
@@ -52,7 +53,7 @@ pub struct Config {
     pub rtmp: pending::Rtmp,
     /// WebRTC publishing (WHIP) and playing (WHEP).
     pub webrtc: pending::Webrtc,
-    /// Decoding and encoding.
+    /// Decoding and encoding. What is encoded, and at which bit rate, is said by `[[rules]]`.
     pub transcode: Transcode,
     /// Bounds on the whole process.
     pub limits: Limits,
@@ -69,6 +70,13 @@ pub struct Config {
     /// Streams that are pushed to other RTMP servers whenever they are live.
     #[schemars(length(max = 1000), example = routing::example_pushes())]
     pub pushes: Vec<Push>,
+}
+
+impl Config {
+    /// The first route whose pattern `stream` fits.
+    pub fn route(&self, stream: &StreamName) -> Option<&Route> {
+        self.routes.iter().find(|route| route.stream.matches(stream.as_str()))
+    }
 }
 
 /// Why no configuration came out.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use patchbay_bus::StreamName;
-use patchbay_rules::{EndpointKind, StreamPattern};
+use patchbay_rules::{EndpointKind, Pattern};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value as Json, json};
@@ -13,18 +13,39 @@ use super::Secret;
 /// What a set of stream names means.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
-    /// Names this route is for: `*` stands for one part, `**` at the end for any number of parts.
-    #[schemars(with = "String")]
-    pub stream: StreamPattern,
+    /// Names this route is for: `*` stands for any characters inside a part, `**` for any across parts.
+    pub stream: Pattern,
     /// The kind of endpoint that publishes and plays these names over RTMP and FLV; `rtmp` if not given.
     #[serde(default)]
-    pub kind: Option<EndpointKind>,
+    pub kind: Option<RtmpKind>,
     /// Key a publisher must bring (`?key=` in its URL, or a Bearer token). Without one anybody may publish.
     #[serde(default)]
     pub publish_key: Option<Secret>,
     /// Key a viewer must bring. Without one anybody may play.
     #[serde(default)]
     pub play_key: Option<Secret>,
+}
+
+/// The kinds of endpoint that speak RTMP and FLV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RtmpKind {
+    /// Native RTMP clients, players and servers.
+    Rtmp,
+    /// WeChat mini-programs.
+    Miniprogram,
+    /// A content delivery network.
+    Cdn,
+}
+
+impl From<RtmpKind> for EndpointKind {
+    fn from(kind: RtmpKind) -> Self {
+        match kind {
+            RtmpKind::Rtmp => Self::Rtmp,
+            RtmpKind::Miniprogram => Self::Miniprogram,
+            RtmpKind::Cdn => Self::Cdn,
+        }
+    }
 }
 
 /// A stream that is pushed elsewhere.
@@ -44,7 +65,7 @@ pub struct Push {
     pub stream_key: Option<Secret>,
     /// Which kind of endpoint the receiver is, for the rule table.
     #[serde(default = "cdn")]
-    pub kind: EndpointKind,
+    pub kind: RtmpKind,
     /// Whether the push runs; `false` keeps it in the list, stopped.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -60,8 +81,8 @@ impl Push {
     }
 }
 
-fn cdn() -> EndpointKind {
-    EndpointKind::Cdn
+fn cdn() -> RtmpKind {
+    RtmpKind::Cdn
 }
 
 fn yes() -> bool {
@@ -177,7 +198,9 @@ pub fn example_routes() -> Json {
 
 /// For the documents: one rule.
 pub fn example_rules() -> Json {
-    json!([{ "from": "rtmp", "to": "webrtc", "stream": "archive/**", "video": "pass", "audio": "auto" }])
+    json!([{ "name": "phones", "from": ["rtmp", "miniprogram"], "to": ["webrtc"], "stream": "phone/**",
+       "video": { "codec": "h264", "size": "640x360", "bitrate_kbps": 600 }, "audio": "auto",
+    }])
 }
 
 /// For the documents: one push with every key.

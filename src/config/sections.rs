@@ -37,7 +37,7 @@ pub struct Api {
     pub token: Option<Secret>,
 }
 
-/// Decoding and encoding.
+/// Decoding and encoding. What is encoded, and at which bit rate, is said by `[[rules]]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Transcode {
@@ -47,15 +47,6 @@ pub struct Transcode {
     /// Transcodes that may run at once; a sink that needs one more is refused with `no_transcoder`.
     #[schemars(range(max = 10_000))]
     pub jobs_max: u32,
-    /// Bit rate of Opus made here, bit/s, when no rule says another.
-    #[schemars(range(min = 6_000, max = 510_000))]
-    pub opus_bitrate: u32,
-    /// Bit rate of AAC made here, bit/s, when no rule says another.
-    #[schemars(range(min = 16_000, max = 512_000))]
-    pub aac_bitrate: u32,
-    /// Bit rate of H.264 made here, bit/s, when no rule says another; 0 chooses by picture size and frame rate.
-    #[schemars(range(max = 100_000_000))]
-    pub h264_bitrate: u32,
     /// How long a transcode keeps running after its last reader left, seconds.
     #[schemars(range(max = 600))]
     pub linger_s: u32,
@@ -63,7 +54,7 @@ pub struct Transcode {
 
 impl Default for Transcode {
     fn default() -> Self {
-        Self { threads: 0, jobs_max: 500, opus_bitrate: 96_000, aac_bitrate: 128_000, h264_bitrate: 0, linger_s: 3 }
+        Self { threads: 0, jobs_max: 500, linger_s: 3 }
     }
 }
 

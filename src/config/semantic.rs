@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use patchbay_bus::{BadName, StreamName};
 use patchbay_contract::{Claim, Transport};
 
 use super::Config;
@@ -23,6 +24,27 @@ impl Config {
 pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
     let mut problems = port_conflicts(config, tree);
     problems.extend(push_names(config, tree));
+    problems.extend(idle_patterns(config, tree));
+    problems
+}
+
+/// Patterns that no stream name can fit.
+fn idle_patterns(config: &Config, tree: &Tree) -> Vec<Problem> {
+    let routes = config.routes.iter().enumerate().map(|(i, route)| ("routes", i, &route.stream));
+    let rules = config.rules.iter().enumerate().map(|(i, rule)| ("rules", i, &rule.stream));
+    let mut problems = Vec::new();
+    for (list, i, pattern) in routes.chain(rules) {
+        let text = pattern.as_str();
+        // A wildcard may stand for a letter; what is left must be a name.
+        let why = match text.replace('*', "x").parse::<StreamName>() {
+            _ if text.starts_with('/') || text.ends_with('/') => "stream names neither begin nor end with '/'".to_owned(),
+            Ok(_) | Err(BadName::TooLong) => continue,
+            Err(e) => e.to_string(),
+        };
+        let path = tree.restore(&Path::from(list).index(i).key("stream"));
+        let fault = Fault::Invalid(format!("no stream fits {text:?}: {why}"));
+        problems.push(Problem { origin: tree.nearest(&path).at.clone(), path, fault });
+    }
     problems
 }
 

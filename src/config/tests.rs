@@ -1,1 +1,328 @@
+//! The promises of the configuration: every mistake is named with line and key, all of them at once, and the
+//! documents are those of the types.
 
+use super::*;
+
+/// A file that sets every kind of key. One key to a line: the mutations count lines.
+const FULL: &str = r#"[http]
+listen = "127.0.0.1:8081"
+cors_origins = ["https://app.example.org"]
+[api]
+token = "a-long-token"
+[rtmp]
+listen = "127.0.0.1:1936"
+[webrtc]
+listen = "127.0.0.1:8001"
+public_addresses = ["192.0.2.1"]
+workers = 2
+[transcode]
+threads = 2
+jobs_max = 10
+linger_s = 1
+[limits]
+streams_max = 10
+sessions_max = 20
+publisher_grace_s = 30
+drain_s = 1
+[log]
+level = "debug"
+format = "json"
+[[routes]]
+stream = "wx/**"
+kind = "miniprogram"
+publish_key = "publish"
+play_key = "play"
+[[rules]]
+name = "phones"
+from = ["rtmp", "miniprogram"]
+to = ["webrtc"]
+stream = "phone/**"
+video = { codec = "h264", size = "640x360", bitrate_kbps = 600 }
+audio = "auto"
+[[pushes]]
+name = "cdn-main"
+stream = "live/demo"
+url = "rtmp://cdn.example.org/live"
+stream_key = "stream-key"
+kind = "cdn"
+enabled = false
+"#;
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    from_text("patchbay.toml", text, &[])
+}
+
+#[track_caller]
+fn check_message(text: &str, expected: &str) {
+    assert_eq!(parse(text).unwrap_err().to_string(), expected);
+}
+
+/// Asserts that `text` is refused on `line` for `key`.
+#[track_caller]
+fn check_refused(text: &str, line: usize, key: &str) {
+    let message = parse(text).expect_err(key).to_string();
+    let place = format!("patchbay.toml:{line}:");
+    assert!(message.lines().any(|l| l.starts_with(&place) && l.contains(key)), "{place} {key} in:\n{message}\nof:\n{text}");
+}
+
+#[test]
+fn an_empty_file_is_valid_and_is_the_default() {
+    assert_eq!(parse("").unwrap(), Config::default());
+}
+
+#[test]
+fn the_full_sample_is_valid() {
+    let config = parse(FULL).unwrap();
+    assert_eq!(config.http.listen.port(), 8081);
+    assert_eq!(config.webrtc.workers, 2);
+    assert_eq!(config.pushes[0].target(), "rtmp://cdn.example.org/live/stream-key");
+    assert_eq!(config.route(&"wx/a/b".parse().unwrap()).unwrap().kind, Some(RtmpKind::Miniprogram));
+    assert_eq!(config.route(&"live/a".parse().unwrap()), None);
+}
+
+/// The lines of [`FULL`] that set a key: number, key, value.
+fn settings() -> Vec<(usize, &'static str, &'static str)> {
+    let lines = FULL.lines().enumerate();
+    lines.filter_map(|(i, line)| line.split_once(" = ").map(|(key, value)| (i + 1, key, value))).collect()
+}
+
+fn with_line(number: usize, replacement: &str) -> String {
+    let lines = FULL.lines().enumerate().map(|(i, line)| if i + 1 == number { replacement } else { line });
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
+#[test]
+fn every_mutation_of_every_key_is_refused_with_its_line_and_key() {
+    let mut count = 0;
+    for (line, key, value) in settings() {
+        let misspelt = [format!("{key}x"), key[..key.len() - 1].to_owned() + "q", key.to_uppercase()];
+        for typo in misspelt {
+            check_refused(&with_line(line, &format!("{typo} = {value}")), line, &typo);
+            count += 1;
+        }
+        let nonsense = match value.as_bytes()[0] {
+            b'"' => ["17", "[[1]]"],
+            b'[' => ["false", "[17]"],
+            _ => ["\"four\"", "[1]"],
+        };
+        for wrong in nonsense.into_iter().chain(["1979-05-27"]) {
+            check_refused(&with_line(line, &format!("{key} = {wrong}")), line, key);
+            count += 1;
+        }
+    }
+    assert!(count >= 100, "{count} mutations");
+}
+
+#[test]
+fn every_misspelt_section_is_refused_with_its_line() {
+    for (i, line) in FULL.lines().enumerate().filter(|(_, line)| line.starts_with('[')) {
+        let name = line.trim_matches(['[', ']']);
+        check_refused(&with_line(i + 1, &line.replace(name, &format!("{name}s"))), i + 1, &format!("{name}s"));
+    }
+}
+
+#[test]
+fn several_problems_come_at_once_with_line_column_and_what_would_be_right() {
+    check_message(
+        "[rtmp]\n  lisen = \"0.0.0.0:1935\"\n[webrtc]\nworkers = \"four\"\n[log]\nformat = \"jsno\"\n[limits]\ndrain_s = 601\n",
+        "patchbay.toml:2:3: rtmp.lisen: unknown key; did you mean \"listen\"?\n\
+         patchbay.toml:4:11: webrtc.workers: expected an integer of at least 0, found \"four\"\n\
+         patchbay.toml:6:10: log.format: expected one of \"auto\", \"text\", \"json\", found \"jsno\"; did you mean \"json\"?\n\
+         patchbay.toml:8:11: limits.drain_s: expected an integer from 0 to 600, found 601\n\
+         4 problems; nothing was changed.",
+    );
+}
+
+#[test]
+fn values_that_types_refuse_are_all_named_too() {
+    check_message(
+        "[http]\nlisten = \"localhost\"\n[webrtc]\npublic_addresses = [\"10.0.0.1\", \"10.0.0.x\"]\n\
+         [[pushes]]\nname = \"a\"\nstream = \"../x\"\nurl = \"http://u:pw@h/x\"\n\
+         [[pushes]]\nname = \"b\"\nstream = \"a//b\"\nurl = \"rtmp://h\"\n",
+        "patchbay.toml:2:10: http.listen: expected ADDRESS:PORT in quotes, such as \"0.0.0.0:8080\", found \"localhost\"\n\
+         patchbay.toml:4:33: webrtc.public_addresses[1]: expected an IP address in quotes, found \"10.0.0.x\"\n\
+         patchbay.toml:7:10: pushes[0].stream: a part of a stream name may not begin with '.', found \"../x\"\n\
+         patchbay.toml:8:7: pushes[0].url: pushes go to rtmp:// URLs, not to http://\n\
+         patchbay.toml:11:10: pushes[1].stream: stream name has an empty part, found \"a//b\"\n\
+         patchbay.toml:12:7: pushes[1].url: the URL names no application; expected rtmp://HOST[:PORT]/APP/STREAM\n\
+         6 problems; nothing was changed.",
+    );
+}
+
+#[test]
+fn a_missing_key_is_named_at_its_table() {
+    check_message(
+        "[[pushes]]\nname = \"a\"\nurl = \"rtmp://h/x\"\n",
+        "patchbay.toml:1:1: pushes[0].stream: missing; expected a string\n1 problem; nothing was changed.",
+    );
+}
+
+#[test]
+fn broken_syntax_is_named_with_line_and_column() {
+    check_refused("[http]\nlisten = = 3\n", 2, "extra");
+    check_refused("[http]\nlisten = \"1.2.3.4:5\"\nlisten = \"1.2.3.4:6\"\n", 3, "duplicate");
+}
+
+#[test]
+fn names_and_ports_taken_twice_are_refused() {
+    check_message(
+        "[http]\nlisten = \"127.0.0.1:1935\"\n[[pushes]]\nname = \"a\"\nstream = \"x\"\nurl = \"rtmp://h/x\"\n\
+         [[pushes]]\nname = \"a\"\nstream = \"y\"\nurl = \"rtmp://h/y\"\n",
+        "patchbay.toml:2:10: http.listen: 127.0.0.1:1935 is taken by rtmp.listen (Tcp 0.0.0.0:1935), by default\n\
+         patchbay.toml:8:8: pushes[1].name: \"a\" names another push already, line 4\n\
+         2 problems; nothing was changed.",
+    );
+}
+
+#[test]
+fn a_pattern_no_name_can_fit_is_refused() {
+    check_refused("[[routes]]\nstream = \"/live/**\"\n", 2, "routes[0].stream");
+    check_refused("[[rules]]\nstream = \"a b\"\n", 2, "rules[0].stream");
+}
+
+fn environment(list: &[(&str, &str)]) -> Vec<Override> {
+    Override::from_environment(list.iter().map(|(name, value)| (name.into(), value.into())))
+}
+
+#[test]
+fn environment_and_flags_override_the_file_in_this_order() {
+    let text = "[http]\nlisten = \"127.0.0.1:1\"\n[limits]\ndrain_s = 1\n[log]\nlevel = \"warn\"\n";
+    let mut overrides = environment(&[
+        ("PATCHBAY__LIMITS__DRAIN_S", "2"),
+        ("PATCHBAY__LOG__LEVEL", "debug"),
+        ("PATCHBAY__HTTP__CORS_ORIGINS", "https://a, https://b"),
+        ("PATCHBAY__PUSHES__0__NAME", "p"),
+        ("PATCHBAY__PUSHES__0__STREAM", "live/a"),
+        ("PATCHBAY__PUSHES__0__URL", "rtmp://h/a"),
+        ("PATCHBAY_CONFIG", "not an override"),
+    ]);
+    overrides.push(Override::flag("log.level", "trace"));
+    let config = from_text("f", text, &overrides).unwrap();
+    assert_eq!(config.http.listen.port(), 1);
+    assert_eq!(config.http.cors_origins, ["https://a", "https://b"]);
+    assert_eq!(config.limits.drain_s, 2);
+    assert_eq!(config.log.level, "trace");
+    assert_eq!(config.pushes[0].name, "p");
+}
+
+#[test]
+fn wrong_overrides_are_refused_like_wrong_keys() {
+    let mut overrides = environment(&[
+        ("PATCHBAY__RTMP__LISEN", "x"),
+        ("PATCHBAY__LIMITS__DRAIN_S", "soon"),
+        ("PATCHBAY__PUSHES__3__NAME", "p"),
+        ("PATCHBAY__HTTP", "x"),
+    ]);
+    overrides.push(Override::flag("log.format.x", "text"));
+    assert_eq!(
+        from_text("f", "", &overrides).unwrap_err().to_string(),
+        "environment PATCHBAY__HTTP: http: is a table; set one of its keys\n\
+         environment PATCHBAY__LIMITS__DRAIN_S: limits.drain_s: expected an integer from 0 to 600, found \"soon\"\n\
+         environment PATCHBAY__PUSHES__3__NAME: pushes[3]: the list has 0 elements; the next is 0\n\
+         environment PATCHBAY__RTMP__LISEN: rtmp.lisen: unknown key; did you mean \"listen\"?\n\
+         --set log.format.x: log.format.x: unknown key; it has no keys\n\
+         5 problems; nothing was changed."
+    );
+}
+
+#[test]
+fn every_scalar_key_can_be_set_by_its_path() {
+    for (section, schema) in schema::keys(schema::root()).unwrap() {
+        for (key, schema) in schema::keys(schema).into_iter().flatten() {
+            let Some(default) = schema.get("default").filter(|d| d.is_string() || d.is_number() || d.is_boolean()) else { continue };
+            let text = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+            let name = format!("PATCHBAY__{}__{}", section.to_uppercase(), key.to_uppercase());
+            assert_eq!(from_text("f", "", &environment(&[(&name, &text)])).unwrap(), Config::default(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_read_from_files_and_never_shown() {
+    let file = std::env::temp_dir().join(format!("patchbay-secret-{}", std::process::id()));
+    std::fs::write(&file, "from-a-file\n").unwrap();
+    let path = file.to_str().unwrap();
+    let text = format!("[api]\ntoken_file = {path:?}\n");
+    let config = parse(&text).unwrap();
+    let both = parse(&(text.clone() + "token = \"x\"\n")).unwrap_err().to_string();
+    let stronger = from_text("f", &text, &environment(&[("PATCHBAY__API__TOKEN", "from-env")])).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(config.api.token.as_ref().unwrap().matches("from-a-file"));
+    assert!(stronger.api.token.unwrap().matches("from-env"));
+    assert!(!format!("{config:?}").contains("from-a-file"));
+    assert!(both.contains("patchbay.toml:2:1: api.token_file: \"token\" is given as well"), "{both}");
+    check_refused(&text, 2, "api.token_file");
+}
+
+#[test]
+fn secrets_never_appear_in_messages() {
+    for text in ["[api]\ntoken = \"change-me-s3cret\"\n", "[[pushes]]\nname=\"s3\"\nstream=\"x\"\nurl=\"http://u:s3cret@h/x\"\n"] {
+        let message = parse(text).unwrap_err().to_string();
+        assert!(!message.contains("s3cret"), "{message}");
+    }
+}
+
+#[test]
+fn a_secret_matches_itself_alone() {
+    let secret = Secret::new("abc").unwrap();
+    assert!(secret.matches("abc"));
+    for guess in ["", "a", "ab", "abd", "abcabc", "abcd"] {
+        assert!(!secret.matches(guess), "{guess:?}");
+    }
+}
+
+/// Compares `text` with a file of the repository; `UPDATE_EXPECT=1` rewrites the file.
+#[track_caller]
+fn check_file(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == text, "{name} is not what the types say; run the test with UPDATE_EXPECT=1");
+}
+
+#[test]
+fn the_documents_are_those_of_the_types() {
+    check_file("docs/configuration.md", &markdown());
+    check_file("examples/patchbay.toml", &example());
+}
+
+#[test]
+fn every_key_is_documented() {
+    #[track_caller]
+    fn walk(schema: &Json, path: &str) {
+        for (key, schema) in schema::keys(schema).into_iter().flatten() {
+            let path = format!("{path}.{key}");
+            assert!(schema["description"].as_str().is_some_and(|d| !d.is_empty()), "{path} has no description");
+            walk(schema, &path);
+            schema::items(schema).into_iter().chain(schema::alternatives(schema)).for_each(|s| walk(s, &path));
+        }
+    }
+    walk(schema::root(), "");
+}
+
+#[test]
+fn the_example_is_valid_as_it_is_and_with_every_comment_taken_up() {
+    assert_eq!(parse(&example()).unwrap(), Config::default());
+    let sample = example();
+    let taken_up = sample.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if !setting.starts_with(' ') => format!("{}\n", setting.replace("change-me", "my").replace("= \"\"", "= \"x\"")),
+        _ => format!("{line}\n"),
+    });
+    let text: String = taken_up.filter(|line| !line.contains("_file = ")).collect();
+    let config = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!((config.routes.len(), config.rules.len(), config.pushes.len()), (1, 1, 1));
+}
+
+#[test]
+fn the_sample_files_are_valid_once_their_secrets_are_chosen() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.filter(|f| f.extension().is_some_and(|e| e == "toml")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        if let Err(e) = parse(&text.replace("change-me", "my")) {
+            panic!("{}: {e}", file.display());
+        }
+    }
+}
