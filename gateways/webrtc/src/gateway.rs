@@ -1,0 +1,156 @@
+//! [`Gateway`]: binds the port, starts the workers, and is what the hub sees.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use patchbay_contract::{GatewayFuture, Hub};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::peer::{self, Identity};
+use crate::session::Patience;
+use crate::socket::Bound;
+use crate::worker::{self, Command, Drops, Shared};
+use crate::{interfaces, signalling};
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The UDP port is not to be had.
+    #[error("cannot bind UDP {address} (webrtc.listen): {source}")]
+    Port {
+        /// What was tried.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The machine's addresses cannot be read.
+    #[error("cannot list this machine's addresses; set webrtc.public_addresses: {0}")]
+    Interfaces(std::io::Error),
+    /// No address to announce.
+    #[error("no address to announce for {0}; set webrtc.public_addresses")]
+    NoAddress(SocketAddr),
+    /// No certificate could be made.
+    #[error("the crypto library cannot make an ECDSA P-256 certificate")]
+    Certificate,
+}
+
+struct Idle {
+    sockets: Vec<Bound>,
+    mailboxes: Vec<mpsc::Receiver<Command>>,
+}
+
+/// The WebRTC gateway.
+pub struct Gateway {
+    pub(crate) config: Config,
+    pub(crate) hub: Arc<dyn Hub>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) shared: Arc<Shared>,
+    address: SocketAddr,
+    next_worker: AtomicUsize,
+    /// Taken by `run`.
+    idle: Mutex<Option<Idle>>,
+}
+
+impl Gateway {
+    /// Binds the port. Sessions are served once [`patchbay_contract::Gateway::run`] is polled.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind(config: Config, hub: Arc<dyn Hub>) -> Result<Arc<Self>, BindError> {
+        let count = config.worker_count();
+        let port_error = |source| BindError::Port { address: config.listen, source };
+        let sockets = Bound::bind_all(config.listen, count).map_err(port_error)?;
+        let address = sockets.first().map_or(Ok(config.listen), Bound::local_addr).map_err(port_error)?;
+        let candidates = candidates(&config, address)?;
+        let certificate = peer::certificate().ok_or(BindError::Certificate)?;
+        let (senders, receivers) = worker::mailboxes(count);
+        let shared = Arc::new(Shared {
+            directory: Arc::new(Directory::default()),
+            mailboxes: senders,
+            patience: Patience { connect: config.connect_timeout(), idle: config.idle_timeout() },
+            remb_bps: u64::from(config.remb_max_kbps.max(100)) * 1_000,
+            drops: Drops::default(),
+        });
+        Ok(Arc::new(Self {
+            hub,
+            identity: Arc::new(Identity { certificate, candidates }),
+            shared,
+            address,
+            next_worker: AtomicUsize::new(0),
+            idle: Mutex::new(Some(Idle { sockets, mailboxes: receivers })),
+            config,
+        }))
+    }
+
+    /// The UDP address it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The worker of the next session.
+    pub(crate) fn pick_worker(&self) -> usize {
+        self.next_worker.fetch_add(1, Ordering::Relaxed) % self.shared.mailboxes.len().max(1)
+    }
+}
+
+/// What to announce: what the configuration says, or the addresses `bound` covers. Loopback only when there is
+/// nothing else: a browser would try it in vain.
+fn candidates(config: &Config, bound: SocketAddr) -> Result<Vec<SocketAddr>, BindError> {
+    let port = bound.port();
+    let ips = if !config.public_addresses.is_empty() {
+        config.public_addresses.clone()
+    } else if !bound.ip().is_unspecified() {
+        vec![bound.ip()]
+    } else {
+        let mut all = interfaces::addresses().map_err(BindError::Interfaces)?;
+        all.retain(|ip| ip.is_ipv4() == bound.is_ipv4());
+        if all.iter().any(|ip| !ip.is_loopback()) {
+            all.retain(|ip| !ip.is_loopback());
+        }
+        all
+    };
+    if ips.is_empty() {
+        return Err(BindError::NoAddress(bound));
+    }
+    Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+}
+
+impl patchbay_contract::Gateway for Gateway {
+    fn name(&self) -> &'static str {
+        "webrtc"
+    }
+
+    fn routes(self: Arc<Self>) -> axum::Router {
+        signalling::routes(self)
+    }
+
+    fn run(self: Arc<Self>, shutdown: CancellationToken) -> GatewayFuture {
+        Box::pin(async move {
+            let idle = self.idle.lock().unwrap_or_else(|p| p.into_inner()).take();
+            let Some(idle) = idle else { return Err(std::io::Error::other("the WebRTC gateway runs already")) };
+            let mut ends = Vec::new();
+            for (index, (socket, mailbox)) in idle.sockets.into_iter().zip(idle.mailboxes).enumerate() {
+                let (shared, shutdown) = (self.shared.clone(), shutdown.clone());
+                let (done, end) = tokio::sync::oneshot::channel();
+                std::thread::Builder::new().name(format!("webrtc-{index}")).spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+                    let result = runtime.and_then(|rt| rt.block_on(worker::run(index, shared, socket, mailbox, shutdown)));
+                    // Nobody waits any more if the gateway's future was dropped.
+                    let _ = done.send(result);
+                })?;
+                ends.push(end);
+            }
+            for end in ends {
+                match end.await {
+                    Ok(result) => result?,
+                    Err(_) => return Err(std::io::Error::other("a WebRTC worker panicked")),
+                }
+            }
+            Ok(())
+        })
+    }
+}

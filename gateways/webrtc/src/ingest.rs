@@ -1,0 +1,245 @@
+//! [`Ingest`]: one WHIP session's media onto the bus: clocks, parameter sets, loss, key frame requests.
+//!
+//! str0m has reordered, recovered (NACK, RTX) and reassembled; here a frame becomes a bus frame or is dropped and
+//! counted.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use patchbay_bus::{EndReason, KeyframeGate, Signal, TrackWriter};
+use patchbay_contract::{Cause, Counters, Publication};
+use patchbay_media::h264::{AccessUnit, ParameterSets};
+use patchbay_media::timeline::{Timeline, Track, Wire};
+use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo};
+use str0m::Rtc;
+use str0m::format::Codec as RtpCodec;
+use str0m::media::{KeyframeRequestKind, MediaAdded, MediaData, MediaKind, Mid};
+use str0m::rtp::SeqNo;
+
+/// Largest access unit that is taken.
+const ACCESS_UNIT_MAX: usize = 4 << 20;
+/// Largest Opus packet (RFC 6716 §3.4 allows 120 ms of 1,275-byte frames).
+const OPUS_MAX: usize = 6 * 1_275 + 20;
+
+/// One kind of media of the session.
+struct Input {
+    mid: Mid,
+    clock: Track,
+    writer: Option<TrackWriter>,
+    last_seq: Option<SeqNo>,
+    /// Frames dropped or missing since the last one that went onto the bus.
+    lost: u32,
+    reported: Option<SystemTime>,
+}
+
+struct Video {
+    input: Input,
+    sets: ParameterSets,
+    need_key: bool,
+    /// Requests from here (loss, start); the track's own gate carries those of readers.
+    own: KeyframeGate,
+}
+
+/// One WHIP session.
+pub(crate) struct Ingest {
+    publication: Publication,
+    timeline: Timeline,
+    video: Option<Video>,
+    audio: Option<Input>,
+    signal: Arc<Signal>,
+    remb_bps: u64,
+    remb_at: Option<Instant>,
+}
+
+impl Ingest {
+    /// `signal` is woken when readers want a key frame.
+    pub(crate) fn new(publication: Publication, signal: Arc<Signal>, remb_bps: u64) -> Self {
+        Self { publication, timeline: Timeline::new(), video: None, audio: None, signal, remb_bps, remb_at: None }
+    }
+
+    /// Whether the hub wants the session to end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.publication.cancelled().is_cancelled()
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        self.publication.counters()
+    }
+
+    /// An m-section was negotiated.
+    pub(crate) fn add_media(&mut self, media: &MediaAdded) {
+        let wire = Wire::rtp(if media.kind == MediaKind::Video { 90_000 } else { 48_000 });
+        let domain = self.timeline.domain(wire);
+        let clock = self.timeline.track(domain);
+        let input = Input { mid: media.mid, clock, writer: None, last_seq: None, lost: 0, reported: None };
+        match media.kind {
+            MediaKind::Video => {
+                let own = KeyframeGate::default();
+                self.video = Some(Video { input, sets: ParameterSets::default(), need_key: true, own });
+            }
+            MediaKind::Audio => self.audio = Some(input),
+        }
+    }
+
+    /// A reassembled frame.
+    pub(crate) fn media(&mut self, data: &MediaData) {
+        let arrival = patchbay_bus::now();
+        if self.video.as_ref().is_some_and(|v| v.input.mid == data.mid) && data.params.spec().codec == RtpCodec::H264 {
+            self.video(data, arrival);
+        } else if self.audio.as_ref().is_some_and(|a| a.mid == data.mid) && data.params.spec().codec == RtpCodec::Opus {
+            self.audio(data, arrival);
+        }
+    }
+
+    fn video(&mut self, data: &MediaData, arrival: MediaTime) {
+        let Self { publication, timeline, video: Some(video), signal, .. } = self else { return };
+        let missing = video.input.missing(data);
+        if missing > 0 || !data.contiguous && video.input.writer.is_some() {
+            video.need_key = true;
+            video.own.request();
+        }
+        video.input.lost += u32::from(missing > 0);
+        video.input.report(timeline, data);
+        let time = timeline.stamp(video.input.clock, data.time.numer(), arrival).time;
+        if data.data.len() > ACCESS_UNIT_MAX {
+            return video.reject(publication);
+        }
+        let unit = AccessUnit::from_annex_b(&data.data, &mut video.sets);
+        if unit.payload.is_empty() {
+            return;
+        }
+        if video.need_key && !unit.key {
+            return video.reject(publication);
+        }
+        if unit.key {
+            // Sets of a picture that cannot be described (too large, broken) make it undecodable for everybody.
+            let Ok(info) = video.sets.track_info() else { return video.reject(publication) };
+            match &mut video.input.writer {
+                Some(writer) => writer.set_info(info),
+                empty => {
+                    let writer = publication.publisher().add_track(info);
+                    writer.track().keyframes().listen(signal.clone());
+                    *empty = Some(writer);
+                }
+            }
+            video.need_key = false;
+        }
+        let counters = publication.counters();
+        video.input.push(time, unit.key, MediaTime::ZERO, arrival, unit.payload, counters);
+    }
+
+    fn audio(&mut self, data: &MediaData, arrival: MediaTime) {
+        let Self { publication, timeline, audio: Some(audio), .. } = self else { return };
+        audio.lost += audio.missing(data);
+        audio.report(timeline, data);
+        let time = timeline.stamp(audio.clock, data.time.numer(), arrival).time;
+        let Some(duration) = opus_duration(&data.data).filter(|_| data.data.len() <= OPUS_MAX) else {
+            audio.lost += 1;
+            return;
+        };
+        if audio.writer.is_none() {
+            let shape = AudioShape { sample_rate: 48_000, channels: 2 };
+            audio.writer = Some(publication.publisher().add_track(TrackInfo::audio(Codec::Opus, Bytes::new(), shape)));
+        }
+        audio.push(time, true, duration, arrival, Bytes::copy_from_slice(&data.data), publication.counters());
+    }
+
+    /// Passes key frame requests and bit rate limits on to the peer. Cheap; call it often.
+    pub(crate) fn feedback(&mut self, rtc: &mut Rtc, now: Instant) {
+        let Some(video) = &mut self.video else { return };
+        let bus_now = patchbay_bus::now();
+        if video.need_key && video.input.last_seq.is_some() {
+            video.own.request();
+        }
+        let track = video.input.writer.as_ref().map(|w| w.track().clone());
+        let wanted = video.own.take(bus_now) | track.is_some_and(|t| t.keyframes().take(bus_now));
+        let mut api = rtc.direct_api();
+        let Some(stream) = api.stream_rx_by_mid(video.input.mid, None) else { return };
+        if wanted {
+            self.publication.counters().keyframe_requests.fetch_add(1, Ordering::Relaxed);
+            stream.request_keyframe(KeyframeRequestKind::Pli);
+        }
+        if self.remb_at.is_none_or(|at| now.saturating_duration_since(at).as_millis() >= 1_000) {
+            self.remb_at = Some(now);
+            stream.request_remb(self.remb_bps.into());
+        }
+    }
+
+    /// Ends tracks, stream and session.
+    pub(crate) fn end(self, reason: EndReason, cause: Cause) {
+        let inputs = self.video.map(|v| v.input).into_iter().chain(self.audio);
+        for writer in inputs.filter_map(|input| input.writer) {
+            writer.end(reason);
+        }
+        self.publication.end(reason, cause);
+    }
+}
+
+impl Video {
+    fn reject(&mut self, publication: &Publication) {
+        self.input.lost += 1;
+        self.need_key = true;
+        publication.counters().lost.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Input {
+    /// Packets that never came between the last frame and this one.
+    fn missing(&mut self, data: &MediaData) -> u32 {
+        let first = **data.seq_range.start();
+        let expected = self.last_seq.map_or(first, |last| *last + 1);
+        self.last_seq = Some(*data.seq_range.end());
+        u32::try_from(first.saturating_sub(expected)).unwrap_or(u32::MAX).min(10_000)
+    }
+
+    /// Tells the timeline of a sender report it has not seen.
+    fn report(&mut self, timeline: &mut Timeline, data: &MediaData) {
+        let Some(info) = data.last_sender_info.filter(|info| Some(info.ntp_time) != self.reported) else { return };
+        self.reported = Some(info.ntp_time);
+        let Ok(wall) = info.ntp_time.duration_since(SystemTime::UNIX_EPOCH) else { return };
+        timeline.sender_report(self.clock, MediaTime::from(wall), info.rtp_time.numer());
+    }
+
+    fn push(&mut self, time: MediaTime, key: bool, duration: MediaTime, arrival: MediaTime, payload: Bytes, counters: &Counters) {
+        let Some(writer) = &mut self.writer else { return };
+        let loss = std::mem::take(&mut self.lost);
+        counters.lost.fetch_add(u64::from(loss), Ordering::Relaxed);
+        let size = payload.len();
+        writer.push(Frame { pts: time, dts: time, duration, key, loss, arrival, payload });
+        counters.frame(size, (patchbay_bus::now() - arrival).as_nanos());
+    }
+}
+
+/// How long an Opus packet lasts (RFC 6716 §3.1 and §3.2.5); `None` when it is malformed.
+fn opus_duration(packet: &[u8]) -> Option<MediaTime> {
+    let toc = *packet.first()?;
+    let frame_us = match toc >> 3 {
+        config @ 0..12 => [10_000, 20_000, 40_000, 60_000][usize::from(config & 3)],
+        config @ 12..16 => [10_000, 20_000][usize::from(config & 1)],
+        config => [2_500, 5_000, 10_000, 20_000][usize::from(config & 3)],
+    };
+    let count = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => i64::from(packet.get(1)? & 0x3f),
+    };
+    let total = frame_us * count;
+    (count > 0 && total <= 120_000).then(|| MediaTime::from_micros(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opus_durations_follow_the_table() {
+        for (packet, ms) in [(&[0x78u8][..], Some(20)), (&[0xfc], Some(20)), (&[0x08, 1], Some(20)), (&[0x09, 1], Some(40)), (&[0xff, 6], Some(120))] {
+            assert_eq!(opus_duration(packet), ms.map(MediaTime::from_millis), "{packet:02x?}");
+        }
+        for lie in [&[][..], &[0xff], &[0xff, 0], &[0xff, 63]] {
+            assert_eq!(opus_duration(lie), None, "{lie:02x?}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! WebRTC over WHIP (RFC 9725) and WHEP: browsers publish onto the bus and play from it, all on one UDP port.
+//!
+//! Owns: the UDP socket and its workers, ICE-lite, DTLS-SRTP and RTCP sessions (by str0m), offer inspection, the
+//! HTTP signalling, and the fan-out of a track to its viewers. Refuses: to transcode, to authorise (the hub does),
+//! to name streams.
+//!
+//! # Shape
+//! `signalling` turns an offer into a session and hands it to one `worker`, which owns it from then on: no lock is
+//! taken per packet. A worker reads every bus track once (`lane`), packetises each frame once, and gives the
+//! packets to its `viewer`s; `peer` is the only file that drives str0m.
+
+mod config;
+mod directory;
+mod gateway;
+mod ingest;
+mod interfaces;
+mod lane;
+mod peer;
+mod sdp;
+mod session;
+mod signalling;
+mod socket;
+mod stun;
+mod viewer;
+mod worker;
+
+pub use config::Config;
+pub use gateway::{BindError, Gateway};

@@ -1,0 +1,233 @@
+//! [`Session`]: a peer in its role, from answer to end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use patchbay_bus::{EndReason, Signal};
+use patchbay_contract::{Cause, Leg, Publication};
+use str0m::Event;
+
+use crate::directory::{Admission, SessionKey};
+use crate::ingest::Ingest;
+use crate::lane::Lanes;
+use crate::peer::{Outcome, Peer};
+use crate::socket::{Outbox, Socket};
+use crate::viewer::{Viewer, WallClock};
+
+/// What signalling hands to a worker.
+pub(crate) struct Opening {
+    pub(crate) key: SessionKey,
+    pub(crate) peer: Peer,
+    pub(crate) grant: Grant,
+    pub(crate) admission: Admission,
+}
+
+/// What the hub granted.
+pub(crate) enum Grant {
+    Publish(Publication),
+    Play(Leg),
+}
+
+impl Grant {
+    /// Gives it back.
+    pub(crate) fn end(self, cause: Cause) {
+        match self {
+            Self::Publish(publication) => publication.end(EndReason::Stopped, cause),
+            Self::Play(leg) => leg.end(cause),
+        }
+    }
+}
+
+enum Role {
+    Publish(Ingest),
+    Play(Viewer),
+}
+
+/// What a session needs of its worker.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) socket: &'a Socket,
+    pub(crate) out: &'a mut Outbox,
+    pub(crate) lanes: &'a mut Lanes,
+    /// Addresses that proved themselves; the worker maps them to the session.
+    pub(crate) learned: &'a mut Vec<SocketAddr>,
+    pub(crate) now: Instant,
+}
+
+/// Time limits of all sessions.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) connect: Duration,
+    pub(crate) idle: Duration,
+}
+
+/// Signals and limits a session is opened with.
+pub(crate) struct Wiring {
+    pub(crate) media: Arc<Signal>,
+    pub(crate) feeds: Arc<Signal>,
+    pub(crate) clock: WallClock,
+    pub(crate) remb_bps: u64,
+}
+
+/// One session; lives and dies on one worker.
+pub(crate) struct Session {
+    peer: Peer,
+    role: Role,
+    opened: Instant,
+    admission: Admission,
+    connected: bool,
+    /// When the viewer's pacing wants to go on.
+    pump_at: Option<Instant>,
+    over: Option<Cause>,
+    rtx_seen: u64,
+}
+
+impl Session {
+    pub(crate) fn new(opening: Opening, wiring: &Wiring, now: Instant) -> Self {
+        let role = match opening.grant {
+            Grant::Publish(publication) => Role::Publish(Ingest::new(publication, wiring.media.clone(), wiring.remb_bps)),
+            Grant::Play(leg) => Role::Play(Viewer::new(opening.key, leg, wiring.feeds.clone(), wiring.clock, now)),
+        };
+        Self {
+            peer: opening.peer,
+            role,
+            opened: now,
+            admission: opening.admission,
+            connected: false,
+            pump_at: None,
+            over: None,
+            rtx_seen: 0,
+        }
+    }
+
+    /// The peer, for input.
+    pub(crate) fn peer(&mut self) -> &mut Peer {
+        &mut self.peer
+    }
+
+    /// The viewer with the peer it sends through, if this is one.
+    pub(crate) fn viewer(&mut self) -> Option<(&mut Viewer, &mut Peer)> {
+        match &mut self.role {
+            Role::Play(viewer) => Some((viewer, &mut self.peer)),
+            Role::Publish(_) => None,
+        }
+    }
+
+    /// When it wants to be called again.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.pump_at.map_or(self.peer.deadline, |at| at.min(self.peer.deadline))
+    }
+
+    /// The session is over for this reason; the first one stands.
+    pub(crate) fn finish(&mut self, cause: Cause) {
+        self.over.get_or_insert(cause);
+    }
+
+    /// Does all there is to do now, and sends it. Returns the cause once the session is over.
+    pub(crate) fn run(&mut self, around: &mut Surroundings<'_>) -> Option<Cause> {
+        if let Err(e) = self.turn(around) {
+            self.finish(Cause::here("protocol_error").with(e));
+        }
+        self.over.clone()
+    }
+
+    fn turn(&mut self, around: &mut Surroundings<'_>) -> Result<(), str0m::RtcError> {
+        let now = around.now;
+        match &mut self.role {
+            Role::Play(viewer) => {
+                if let Some(reason) = viewer.follow(&mut self.peer.rtc, around.lanes, now) {
+                    self.over.get_or_insert(Cause::here(reason.code()));
+                }
+                self.pump_at = viewer.pump(&mut self.peer.rtc, around.lanes, now);
+            }
+            Role::Publish(ingest) => ingest.feedback(&mut self.peer.rtc, now),
+        }
+        self.peer.tick(now)?;
+        self.drain(around)
+    }
+
+    fn drain(&mut self, around: &mut Surroundings<'_>) -> Result<(), str0m::RtcError> {
+        while let Some(outcome) = self.peer.poll(around.now, around.socket, around.out)? {
+            match outcome {
+                Outcome::Learned(address) => around.learned.push(address),
+                Outcome::Event(event) => self.event(event, around),
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event, around: &mut Surroundings<'_>) {
+        match (event, &mut self.role) {
+            (Event::Connected, role) => {
+                self.connected = true;
+                self.admission.connected();
+                if let Role::Play(viewer) = role {
+                    viewer.connected = true;
+                    // The next turn follows the feed.
+                    self.pump_at = Some(around.now);
+                }
+            }
+            (Event::MediaAdded(media), Role::Play(viewer)) => {
+                viewer.add_media(&media, &mut self.peer.rtc);
+                self.peer.prepare_rtx(media.mid);
+            }
+            (Event::MediaAdded(media), Role::Publish(ingest)) => ingest.add_media(&media),
+            (Event::MediaData(data), Role::Publish(ingest)) => ingest.media(&data),
+            (Event::KeyframeRequest(request), Role::Play(viewer)) => viewer.keyframe_requested(request.mid, around.lanes),
+            (Event::MediaEgressStats(stats), Role::Play(viewer)) => {
+                let counters = viewer.leg.counters();
+                if let Some(rtt) = stats.rtt {
+                    counters.rtt_us.store(rtt.as_micros() as u64, Ordering::Relaxed);
+                }
+                if let Some(remote) = stats.remote {
+                    self.rtx_seen = self.rtx_seen.max(remote.packets_lost);
+                    counters.lost.store(self.rtx_seen, Ordering::Relaxed);
+                }
+                counters.retransmitted.fetch_max(stats.nacks, Ordering::Relaxed);
+            }
+            (Event::PeerStats(stats), Role::Publish(ingest)) => {
+                if let Some(rtt) = stats.rtt {
+                    ingest.counters().rtt_us.store(rtt.as_micros() as u64, Ordering::Relaxed);
+                }
+            }
+            (Event::Closed, _) => self.finish(Cause::peer("closed")),
+            _ => {}
+        }
+    }
+
+    /// Notices what nobody signals: silence, and the hub's wish to end.
+    pub(crate) fn check(&mut self, patience: Patience, now: Instant) {
+        let cancelled = match &self.role {
+            Role::Publish(ingest) => ingest.is_cancelled(),
+            Role::Play(viewer) => viewer.leg.cancelled().is_cancelled(),
+        };
+        if cancelled {
+            self.finish(Cause::here("stopped"));
+        } else if !self.connected && now.saturating_duration_since(self.opened) > patience.connect {
+            self.finish(Cause::peer("never_connected").with(format!("no DTLS session within {} s of the answer", patience.connect.as_secs())));
+        } else if self.connected && now.saturating_duration_since(self.peer.checked_at) > patience.idle {
+            self.finish(Cause::peer("timeout").with(format!("no ICE check for {} s", patience.idle.as_secs())));
+        }
+    }
+
+    /// Says goodbye on the wire and gives everything back.
+    pub(crate) fn end(mut self, cause: Cause, around: &mut Surroundings<'_>) {
+        // A peer that is gone already cannot be told.
+        let _ = self.peer.rtc.close().and_then(|()| self.drain(around));
+        match self.role {
+            Role::Publish(ingest) => {
+                let reason = match cause.code {
+                    "closed" | "deleted" => EndReason::Finished,
+                    "stopped" | "draining" => EndReason::Stopped,
+                    _ => EndReason::Lost,
+                };
+                ingest.end(reason, cause);
+            }
+            Role::Play(mut viewer) => {
+                viewer.leave(around.lanes);
+                viewer.leg.end(cause);
+            }
+        }
+    }
+}

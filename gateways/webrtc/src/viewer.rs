@@ -1,0 +1,368 @@
+//! [`Viewer`]: one WHEP session's side of the fan-out: which lanes it follows, its RTP clocks, and its paced queue.
+//!
+//! Owns: late joining, switching tracks at key frames, sequence numbers and timestamps. Refuses: sockets; packets go
+//! to str0m's send streams here, and this is the seam where another SRTP sender can take over.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use patchbay_bus::{EndReason, FeedReader, FeedValue, Point, Signal, TrackUid};
+use patchbay_contract::Leg;
+use patchbay_media::{Kind, MediaTime};
+use str0m::Rtc;
+use str0m::format::Codec;
+use str0m::media::{MediaAdded, MediaKind, Mid, Pt};
+use str0m::rtp::{RtpWrite, SeqNo, Ssrc};
+
+use crate::directory::SessionKey;
+use crate::lane::{Lanes, Packed};
+
+/// A cached group larger than this is not sent at once if a key frame can be had.
+const GROUP_BYTES_MAX: usize = 2 << 20;
+const GROUP_FRAMES_MAX: usize = 150;
+/// How long a late joiner of such a group waits for the key frame it asked for.
+const KEY_WAIT_MAX: Duration = Duration::from_millis(400);
+/// Packets per viewer and millisecond.
+const PACKETS_PER_MS: u32 = 64;
+/// Frames queued for pacing at most; beyond, the viewer's network is not what is slow, its share of it is.
+const QUEUE_FRAMES_MAX: usize = 1_024;
+/// Distance of catch-up frames on the RTP clock.
+const CATCH_UP_STEP: MediaTime = MediaTime::from_millis(1);
+/// Sender reports tell a wall clock this far behind bus time: str0m refuses one that lies ahead of now, and a source
+/// may stamp a little ahead. The same for audio and video, so lips stay in sync.
+const WALL_LEAD: MediaTime = MediaTime::from_secs(1);
+
+/// Bus time as `Instant`s.
+#[derive(Clone, Copy)]
+pub(crate) struct WallClock {
+    instant: Instant,
+    bus: MediaTime,
+}
+
+impl WallClock {
+    pub(crate) fn new() -> Self {
+        Self { instant: Instant::now(), bus: patchbay_bus::now() }
+    }
+
+    fn of(&self, pts: MediaTime, now: Instant) -> Instant {
+        let offset = pts - WALL_LEAD - self.bus;
+        let at = if offset < MediaTime::ZERO {
+            self.instant.checked_sub(offset.abs().to_duration())
+        } else {
+            self.instant.checked_add(offset.to_duration())
+        };
+        at.unwrap_or(now).min(now)
+    }
+}
+
+struct Queued {
+    packed: Arc<Packed>,
+    next: usize,
+    /// Presentation time on the viewer's clock: the frame's own, or squeezed while catching up.
+    pts: MediaTime,
+    live: bool,
+}
+
+/// One m-section we send on.
+struct Sender {
+    kind: Kind,
+    mid: Mid,
+    ssrc: Ssrc,
+    pt: Pt,
+    rate_hz: u32,
+    offset: u32,
+    seq: u64,
+    current: Option<TrackUid>,
+    /// Taken over at its first key frame past what was sent.
+    upcoming: Option<TrackUid>,
+    need_key: bool,
+    /// When to send the cached group after all.
+    force_at: Option<Instant>,
+    sent_pts: Option<MediaTime>,
+    queue: VecDeque<Queued>,
+}
+
+/// One WHEP session.
+pub(crate) struct Viewer {
+    pub(crate) key: SessionKey,
+    pub(crate) leg: Leg,
+    feed: FeedReader,
+    clock: WallClock,
+    senders: Vec<Sender>,
+    budget: u32,
+    budget_at: Instant,
+    pub(crate) connected: bool,
+}
+
+impl Viewer {
+    pub(crate) fn new(key: SessionKey, leg: Leg, feed_signal: Arc<Signal>, clock: WallClock, now: Instant) -> Self {
+        let feed = leg.feed().watch(feed_signal);
+        Self { key, leg, feed, clock, senders: Vec::new(), budget: PACKETS_PER_MS, budget_at: now, connected: false }
+    }
+
+    /// An m-section was negotiated.
+    pub(crate) fn add_media(&mut self, media: &MediaAdded, rtc: &mut Rtc) {
+        let (kind, codec, rate_hz) = match media.kind {
+            MediaKind::Video => (Kind::Video, Codec::H264, 90_000),
+            MediaKind::Audio => (Kind::Audio, Codec::Opus, 48_000),
+        };
+        let Some(pt) = payload_type(rtc, media.mid, codec, None) else { return };
+        let Some(ssrc) = rtc.direct_api().stream_tx_by_mid(media.mid, None).map(|s| s.ssrc()) else { return };
+        self.senders.push(Sender {
+            kind,
+            mid: media.mid,
+            ssrc,
+            pt,
+            rate_hz,
+            offset: rand::random(),
+            // Below 2^15, so that the receiver's rollover counter starts right (RFC 3711 §3.3.1).
+            seq: u64::from(rand::random::<u16>() >> 1),
+            current: None,
+            upcoming: None,
+            need_key: kind == Kind::Video,
+            force_at: None,
+            sent_pts: None,
+            queue: VecDeque::new(),
+        });
+    }
+
+    /// Takes over a changed feed; returns why the session is over, if it is.
+    pub(crate) fn follow(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, now: Instant) -> Option<EndReason> {
+        if !self.connected {
+            return None;
+        }
+        if let Some(value) = self.feed.changed() {
+            let FeedValue { video, audio, ended } = value;
+            for sender in &mut self.senders {
+                let point = if sender.kind == Kind::Video { &video } else { &audio };
+                sender.follow(self.key, point.as_ref(), rtc, lanes, now);
+            }
+            return ended;
+        }
+        None
+    }
+
+    /// Frames of a lane.
+    pub(crate) fn deliver(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, uid: TrackUid, frames: &[Arc<Packed>], now: Instant) {
+        let key = self.key;
+        let Some(sender) = self.senders.iter_mut().find(|s| s.current == Some(uid) || s.upcoming == Some(uid)) else { return };
+        for packed in frames {
+            if sender.upcoming == Some(uid) && !sender.switch(key, packed, rtc, lanes) {
+                continue;
+            }
+            if sender.need_key && !packed.key {
+                continue;
+            }
+            sender.need_key = false;
+            sender.force_at = None;
+            sender.push(packed.clone(), packed.pts, true);
+            if sender.queue.len() > QUEUE_FRAMES_MAX {
+                self.leg.counters().skipped.fetch_add(sender.queue.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                sender.queue.clear();
+                sender.need_key = sender.kind == Kind::Video;
+                request_key(lanes, uid);
+            }
+        }
+    }
+
+    /// A lane has ended: what is upcoming is taken at once.
+    pub(crate) fn lane_ended(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, uid: TrackUid, now: Instant) {
+        let key = self.key;
+        for sender in self.senders.iter_mut().filter(|s| s.current == Some(uid) || s.upcoming == Some(uid)) {
+            lanes.detach(key, uid);
+            if sender.upcoming == Some(uid) {
+                sender.upcoming = None;
+            } else {
+                sender.current = sender.upcoming.take();
+                if let Some(next) = sender.current {
+                    sender.join(next, rtc, lanes, now);
+                }
+            }
+        }
+    }
+
+    /// Hands str0m as many packets as may go now; returns when there will be more to do.
+    pub(crate) fn pump(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, now: Instant) -> Option<Instant> {
+        for sender in &mut self.senders {
+            if sender.force_at.is_some_and(|at| at <= now) {
+                sender.force_at = None;
+                if let Some(uid) = sender.current.filter(|_| sender.need_key) {
+                    sender.catch_up(&lanes.newest_group(uid));
+                }
+            }
+        }
+        if now.saturating_duration_since(self.budget_at) >= Duration::from_millis(1) {
+            self.budget = PACKETS_PER_MS;
+            self.budget_at = now;
+        }
+        // Audio first: its packets are few and must not wait behind a picture.
+        for kind in [Kind::Audio, Kind::Video] {
+            for sender in self.senders.iter_mut().filter(|s| s.kind == kind) {
+                while self.budget > 0
+                    && let Some(done) = sender.write_next(rtc, &self.clock, now, &mut self.budget)
+                {
+                    if done.live {
+                        let inside = patchbay_bus::now() - done.packed.arrival;
+                        self.leg.counters().frame(done.packed.size, inside.as_nanos());
+                    } else {
+                        self.leg.counters().frames.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        self.leg.counters().bytes.fetch_add(done.packed.size as u64, std::sync::atomic::Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+        let waiting = self.senders.iter().any(|s| !s.queue.is_empty());
+        let paced = waiting.then(|| self.budget_at + Duration::from_millis(1));
+        self.senders.iter().filter_map(|s| s.force_at).chain(paced).min()
+    }
+
+    /// The peer asks for a key frame.
+    pub(crate) fn keyframe_requested(&mut self, mid: Mid, lanes: &Lanes) {
+        self.leg.counters().keyframe_requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if let Some(uid) = self.senders.iter().find(|s| s.mid == mid).and_then(|s| s.current) {
+            request_key(lanes, uid);
+        }
+    }
+
+    /// Leaves all lanes.
+    pub(crate) fn leave(&mut self, lanes: &mut Lanes) {
+        for sender in &mut self.senders {
+            for uid in sender.current.take().into_iter().chain(sender.upcoming.take()) {
+                lanes.detach(self.key, uid);
+            }
+        }
+    }
+}
+
+impl Sender {
+    fn follow(&mut self, key: SessionKey, point: Option<&Point>, rtc: &Rtc, lanes: &mut Lanes, now: Instant) {
+        let wanted = point.map(|p| p.track.uid());
+        if self.upcoming != wanted
+            && let Some(gone) = self.upcoming.take()
+        {
+            lanes.detach(key, gone);
+        }
+        let Some(point) = point else {
+            if let Some(gone) = self.current.take() {
+                lanes.detach(key, gone);
+            }
+            self.queue.clear();
+            return;
+        };
+        let uid = point.track.uid();
+        let ended = point.track.ended().is_some();
+        if !ended || self.current == Some(uid) {
+            lanes.attach(key, point);
+        }
+        if self.current == Some(uid) || self.upcoming == Some(uid) || ended {
+            return;
+        }
+        if self.current.is_some() {
+            self.upcoming = Some(uid);
+            if self.kind == Kind::Video {
+                point.track.keyframes().request();
+            }
+        } else {
+            self.current = Some(uid);
+            self.join(uid, rtc, lanes, now);
+        }
+    }
+
+    /// Begins with a track: audio at the live edge, video with the newest group, squeezed to end at the live edge.
+    fn join(&mut self, uid: TrackUid, rtc: &Rtc, lanes: &Lanes, now: Instant) {
+        self.choose_format(uid, rtc, lanes);
+        if self.kind == Kind::Audio {
+            self.need_key = false;
+            return;
+        }
+        self.need_key = true;
+        let group = lanes.newest_group(uid);
+        let bytes: usize = group.iter().map(|p| p.size).sum();
+        if group.is_empty() {
+            request_key(lanes, uid);
+        } else if group.len() > GROUP_FRAMES_MAX || bytes > GROUP_BYTES_MAX {
+            request_key(lanes, uid);
+            self.force_at = Some(now + KEY_WAIT_MAX);
+        } else {
+            self.catch_up(&group);
+        }
+    }
+
+    fn catch_up(&mut self, group: &[Arc<Packed>]) {
+        let Some(newest) = group.last() else { return };
+        self.need_key = false;
+        let mut behind = CATCH_UP_STEP.as_nanos() * group.len() as i64;
+        for packed in group {
+            behind -= CATCH_UP_STEP.as_nanos();
+            let pts = newest.pts - MediaTime::from_nanos(behind);
+            // What was sent already is not sent again with a second stamp.
+            if self.sent_pts.is_none_or(|sent| pts > sent) {
+                self.push(packed.clone(), pts, false);
+            }
+        }
+    }
+
+    /// Whether `packed`, of the upcoming lane, is where it takes over.
+    fn switch(&mut self, key: SessionKey, packed: &Packed, rtc: &Rtc, lanes: &mut Lanes) -> bool {
+        if !packed.key || self.sent_pts.is_some_and(|sent| packed.pts <= sent) {
+            return false;
+        }
+        if let Some(old) = std::mem::replace(&mut self.current, self.upcoming.take()) {
+            lanes.detach(key, old);
+        }
+        if let Some(uid) = self.current {
+            self.choose_format(uid, rtc, lanes);
+        }
+        self.need_key = false;
+        true
+    }
+
+    fn choose_format(&mut self, uid: TrackUid, rtc: &Rtc, lanes: &Lanes) {
+        if self.kind == Kind::Video {
+            let profile = lanes.profile(uid).map(|p| p.idc);
+            self.pt = payload_type(rtc, self.mid, Codec::H264, profile).unwrap_or(self.pt);
+        }
+    }
+
+    fn push(&mut self, packed: Arc<Packed>, pts: MediaTime, live: bool) {
+        self.sent_pts = Some(pts);
+        self.queue.push_back(Queued { packed, next: 0, pts, live });
+    }
+
+    /// Writes packets of the frame at the front; returns it once it is complete.
+    fn write_next(&mut self, rtc: &mut Rtc, clock: &WallClock, now: Instant, budget: &mut u32) -> Option<Queued> {
+        let queued = self.queue.front_mut()?;
+        let time = (queued.pts.to_ticks(self.rate_hz) as u32).wrapping_add(self.offset);
+        let wall = clock.of(queued.pts, now);
+        let mut api = rtc.direct_api();
+        let stream = api.stream_tx(&self.ssrc)?;
+        while *budget > 0
+            && let Some(payload) = queued.packed.payloads.get(queued.next)
+        {
+            queued.next += 1;
+            let last = queued.next == queued.packed.payloads.len();
+            let video = self.kind == Kind::Video;
+            let write = RtpWrite::new(self.pt, SeqNo::from(self.seq), time, wall, payload.clone());
+            stream.write_rtp(write.marker(video && last).nackable(video));
+            self.seq += 1;
+            *budget -= 1;
+        }
+        let complete = queued.next >= queued.packed.payloads.len();
+        complete.then(|| self.queue.pop_front()).flatten()
+    }
+}
+
+fn request_key(lanes: &Lanes, uid: TrackUid) {
+    if let Some(track) = lanes.track(uid) {
+        track.keyframes().request();
+    }
+}
+
+/// The payload type to send a codec with: of the same H.264 profile if the peer has one, else its first.
+fn payload_type(rtc: &Rtc, mid: Mid, codec: Codec, profile_idc: Option<u8>) -> Option<Pt> {
+    let remote = rtc.media(mid)?.remote_pts();
+    let usable = || remote.iter().filter_map(|pt| rtc.codec_config().find(|p| p.pt() == *pt && p.spec().codec == codec));
+    let same = |idc: u8| usable().find(|p| p.spec().format.profile_level_id.is_some_and(|id| (id >> 16) as u8 == idc));
+    profile_idc.and_then(same).or_else(|| usable().next()).map(|p| p.pt())
+}

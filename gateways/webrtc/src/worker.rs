@@ -1,0 +1,306 @@
+//! [`Worker`]: one thread, one socket, its sessions. Nothing it touches per packet is shared.
+//!
+//! The kernel spreads datagrams over the workers' sockets by address, sessions are spread by signalling; a datagram
+//! that reaches the wrong worker goes to the owner over a bounded channel and is dropped (and counted) when that is
+//! full.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use patchbay_bus::Signal;
+use patchbay_contract::Cause;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::directory::{Directory, SessionKey};
+use crate::lane::Lanes;
+use crate::session::{Opening, Patience, Session, Surroundings, Wiring};
+use crate::socket::{Bound, Outbox, Path, Socket};
+use crate::stun;
+use crate::viewer::WallClock;
+
+/// Commands and strayed datagrams that may wait for a worker.
+const MAILBOX: usize = 1_024;
+/// Batches read before sessions get their turn.
+const BATCHES_PER_TURN: usize = 8;
+/// How often silence and cancellation are looked for.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// Routes to other workers that are remembered; past that they are forgotten and learned anew from ICE checks.
+const ROUTES_MAX: usize = 16_384;
+
+/// What signalling and other workers ask of a worker.
+pub(crate) enum Command {
+    Open(Box<Opening>),
+    /// Ends a session; answers once nothing more is sent for it.
+    Close(SessionKey, Cause, oneshot::Sender<()>),
+    Datagram(Path, Vec<u8>),
+}
+
+/// Datagrams that led nowhere, by reason.
+#[derive(Debug, Default)]
+pub(crate) struct Drops {
+    /// STUN for a session that does not exist, or other traffic from an address that proved nothing.
+    pub(crate) unknown: AtomicU64,
+    /// For another worker whose mailbox was full.
+    pub(crate) mailbox: AtomicU64,
+    /// The kernel's send buffer was full.
+    pub(crate) send: AtomicU64,
+}
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) mailboxes: Vec<mpsc::Sender<Command>>,
+    pub(crate) patience: Patience,
+    pub(crate) remb_bps: u64,
+    pub(crate) drops: Drops,
+}
+
+/// Makes the mailboxes of `count` workers.
+pub(crate) fn mailboxes(count: usize) -> (Vec<mpsc::Sender<Command>>, Vec<mpsc::Receiver<Command>>) {
+    (0..count).map(|_| mpsc::channel(MAILBOX)).unzip()
+}
+
+#[derive(Clone, Copy)]
+enum Route {
+    Mine(SessionKey),
+    Other(usize),
+}
+
+struct Worker {
+    index: usize,
+    shared: Arc<Shared>,
+    socket: Socket,
+    out: Outbox,
+    sessions: HashMap<SessionKey, Session>,
+    routes: HashMap<SocketAddr, Route>,
+    lanes: Lanes,
+    wiring: Wiring,
+    /// Sessions with something to do, besides those whose deadline has come.
+    due: Vec<SessionKey>,
+    check_at: Instant,
+}
+
+/// Runs a worker until `shutdown`; then ends its sessions.
+pub(crate) async fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    bound: Bound,
+    mut mailbox: mpsc::Receiver<Command>,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let (media, feeds) = (Arc::new(Signal::new()), Arc::new(Signal::new()));
+    let remb_bps = shared.remb_bps;
+    let mut worker = Worker {
+        index,
+        shared,
+        socket: bound.open()?,
+        out: Outbox::default(),
+        sessions: HashMap::new(),
+        routes: HashMap::new(),
+        lanes: Lanes::new(media.clone()),
+        wiring: Wiring { media: media.clone(), feeds: feeds.clone(), clock: WallClock::new(), remb_bps },
+        due: Vec::new(),
+        check_at: Instant::now() + CHECK_EVERY,
+    };
+    loop {
+        let mut first = None;
+        let mut news = News::default();
+        let deadline = worker.deadline();
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            command = mailbox.recv() => match command {
+                Some(command) => first = Some(command),
+                None => break,
+            },
+            readable = worker.socket.readable() => readable?,
+            () = media.wait() => news.media = true,
+            () = feeds.wait() => news.feeds = true,
+            () = tokio::time::sleep_until(deadline.into()) => {}
+        }
+        // Whatever woke us, do everything that is there: one round of system calls instead of several.
+        let commands = std::iter::from_fn(|| mailbox.try_recv().ok()).take(MAILBOX);
+        for command in first.into_iter().chain(commands) {
+            worker.command(command);
+        }
+        news.media |= media.take();
+        news.feeds |= feeds.take();
+        worker.turn(news);
+    }
+    worker.end_all();
+    Ok(())
+}
+
+#[derive(Clone, Copy, Default)]
+struct News {
+    media: bool,
+    feeds: bool,
+}
+
+impl Worker {
+    fn deadline(&self) -> Instant {
+        self.sessions.values().map(Session::deadline).fold(self.check_at, Instant::min)
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Open(opening) => {
+                let key = opening.key;
+                self.sessions.insert(key, Session::new(*opening, &self.wiring, Instant::now()));
+                self.due.push(key);
+            }
+            Command::Close(key, cause, done) => {
+                self.end(key, cause);
+                // Signalling may have given up waiting.
+                let _ = done.send(());
+            }
+            Command::Datagram(path, datagram) => self.mine(path, &datagram, Instant::now()),
+        }
+    }
+
+    fn turn(&mut self, news: News) {
+        for _ in 0..BATCHES_PER_TURN {
+            if !self.receive() {
+                break;
+            }
+        }
+        let now = Instant::now();
+        if news.media {
+            self.fan_out(now);
+            // Key frame requests arrive by the same signal.
+            self.due.extend(self.sessions.iter_mut().filter_map(|(key, s)| s.viewer().is_none().then_some(*key)));
+        }
+        if news.feeds {
+            self.due.extend(self.sessions.iter_mut().filter_map(|(key, s)| s.viewer().is_some().then_some(*key)));
+        }
+        if now >= self.check_at {
+            self.check_at = now + CHECK_EVERY;
+            for session in self.sessions.values_mut() {
+                session.check(self.shared.patience, now);
+            }
+            self.due.extend(self.sessions.keys());
+            self.shared.drops.send.fetch_add(std::mem::take(&mut self.out.dropped), Ordering::Relaxed);
+        }
+        self.due.extend(self.sessions.iter().filter(|(_, s)| s.deadline() <= now).map(|(key, _)| *key));
+        self.run_due(now);
+        self.out.flush(&self.socket);
+    }
+
+    /// Reads one batch and sorts it by session.
+    fn receive(&mut self) -> bool {
+        let mut mine = Vec::new();
+        let Self { socket, routes, shared, index, .. } = self;
+        let any = socket.receive(|path, datagram| match route(routes, shared, *index, path, datagram) {
+            Some(Route::Mine(_)) => mine.push((path, datagram.to_vec())),
+            Some(Route::Other(worker)) => {
+                let command = Command::Datagram(path, datagram.to_vec());
+                if shared.mailboxes[worker].try_send(command).is_err() {
+                    shared.drops.mailbox.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            None => {
+                shared.drops.unknown.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let now = Instant::now();
+        for (path, datagram) in mine {
+            self.mine(path, &datagram, now);
+        }
+        any
+    }
+
+    /// A datagram for one of our sessions, received here or passed on.
+    fn mine(&mut self, path: Path, datagram: &[u8], now: Instant) {
+        let Some(Route::Mine(key)) = route(&mut self.routes, &self.shared, self.index, path, datagram) else {
+            self.shared.drops.unknown.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if let Err(e) = session.peer().receive(now, path, datagram) {
+            session.finish(Cause::peer("protocol_error").with(e));
+        }
+        // str0m's outputs are drained after every input: its events are not queued without end.
+        self.run_one(key, now);
+    }
+
+    /// Gives what the bus has to the viewers.
+    fn fan_out(&mut self, now: Instant) {
+        for batch in self.lanes.poll() {
+            for key in batch.viewers {
+                let Some((viewer, peer)) = self.sessions.get_mut(&key).and_then(Session::viewer) else { continue };
+                viewer.deliver(&mut peer.rtc, &mut self.lanes, batch.track, &batch.frames, now);
+                if batch.ended {
+                    viewer.lane_ended(&mut peer.rtc, &mut self.lanes, batch.track, now);
+                }
+                // At once, viewer by viewer: the frame's packets are in the cache, and leave as one message.
+                self.run_one(key, now);
+            }
+        }
+    }
+
+    fn run_due(&mut self, now: Instant) {
+        let mut due = std::mem::take(&mut self.due);
+        due.sort_unstable();
+        due.dedup();
+        for key in due.drain(..) {
+            self.run_one(key, now);
+        }
+        self.due = due;
+    }
+
+    fn run_one(&mut self, key: SessionKey, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let mut learned = Vec::new();
+        let mut around = Surroundings { socket: &self.socket, out: &mut self.out, lanes: &mut self.lanes, learned: &mut learned, now };
+        let over = session.run(&mut around);
+        for address in learned {
+            self.routes.insert(address, Route::Mine(key));
+        }
+        if let Some(cause) = over {
+            self.end(key, cause);
+        }
+    }
+
+    fn end(&mut self, key: SessionKey, cause: Cause) {
+        let Some(session) = self.sessions.remove(&key) else { return };
+        self.shared.directory.remove(key);
+        self.routes.retain(|_, route| !matches!(route, Route::Mine(owner) if *owner == key));
+        let mut learned = Vec::new();
+        let mut around = Surroundings {
+            socket: &self.socket,
+            out: &mut self.out,
+            lanes: &mut self.lanes,
+            learned: &mut learned,
+            now: Instant::now(),
+        };
+        session.end(cause, &mut around);
+    }
+
+    fn end_all(&mut self) {
+        let keys: Vec<_> = self.sessions.keys().copied().collect();
+        for key in keys {
+            self.end(key, Cause::here("draining"));
+        }
+        self.out.flush(&self.socket);
+    }
+}
+
+/// Whose a datagram is: by address once that has proved itself, by ufrag for ICE checks.
+fn route(routes: &mut HashMap<SocketAddr, Route>, shared: &Shared, index: usize, path: Path, datagram: &[u8]) -> Option<Route> {
+    if !stun::is_stun(datagram) {
+        return routes.get(&path.remote).copied();
+    }
+    let (worker, key) = shared.directory.by_ufrag(stun::local_ufrag(datagram)?)?;
+    if worker == index {
+        return Some(Route::Mine(key));
+    }
+    // The owner believes nothing that follows from this address until the check is valid; here it is only the way.
+    if routes.len() >= ROUTES_MAX {
+        routes.retain(|_, route| matches!(route, Route::Mine(_)));
+    }
+    routes.insert(path.remote, Route::Other(worker));
+    Some(Route::Other(worker))
+}

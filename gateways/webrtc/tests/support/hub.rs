@@ -1,0 +1,94 @@
+//! A hub that passes everything: the real bus, no rules, no transcoding, no authorisation.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use patchbay_bus::{Bus, Change, Feed, FeedValue, Observer, Point, StreamName};
+use patchbay_contract::{Answer, Cause, Code, Counters, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal};
+use patchbay_media::Kind;
+use patchbay_rules::EndpointKind;
+use tokio_util::sync::CancellationToken;
+
+/// See the module.
+pub struct PassHub {
+    pub bus: Arc<Bus>,
+    feeds: Arc<Mutex<Vec<(StreamName, Weak<Feed>)>>>,
+    next: AtomicU64,
+    /// Protocol and cause of every session that has ended.
+    pub ended: Arc<Mutex<Vec<(&'static str, Cause)>>>,
+}
+
+struct Refeed {
+    bus: Weak<Bus>,
+    feeds: Arc<Mutex<Vec<(StreamName, Weak<Feed>)>>>,
+}
+
+impl Observer for Refeed {
+    fn changed(&self, stream: &StreamName, change: Change) {
+        let Some(bus) = self.bus.upgrade() else { return };
+        for (name, feed) in self.feeds.lock().unwrap().iter() {
+            if let Some(feed) = feed.upgrade().filter(|_| name == stream) {
+                let mut value = current(&bus, name);
+                if let Change::Ended(reason) = change {
+                    value.ended = Some(reason);
+                }
+                feed.set(value);
+            }
+        }
+    }
+}
+
+fn current(bus: &Bus, name: &StreamName) -> FeedValue {
+    let Some(stream) = bus.get(name) else { return FeedValue::default() };
+    let point = |kind| {
+        let track = stream.track(kind)?;
+        let epoch = track.info()?.1;
+        Some(Point { track, epoch })
+    };
+    FeedValue { video: point(Kind::Video), audio: point(Kind::Audio), ended: None }
+}
+
+impl PassHub {
+    pub fn new() -> Arc<Self> {
+        let (bus, feeds) = (Bus::new(), Arc::new(Mutex::new(Vec::new())));
+        bus.observe(Arc::new(Refeed { bus: Arc::downgrade(&bus), feeds: feeds.clone() }));
+        Arc::new(Self { bus, feeds, next: AtomicU64::new(1), ended: Arc::default() })
+    }
+
+    fn closer(&self, protocol: &'static str) -> Box<dyn FnOnce(Cause) + Send> {
+        let ended = self.ended.clone();
+        Box::new(move |cause| {
+            eprintln!("{protocol} session ended: {cause:?}");
+            ended.lock().unwrap().push((protocol, cause));
+        })
+    }
+}
+
+impl Hub for PassHub {
+    fn publish(&self, request: PublishRequest) -> Answer<'_, Publication> {
+        Box::pin(async move {
+            let publisher = self.bus.publish(request.stream)?;
+            let id = self.next.fetch_add(1, Ordering::Relaxed);
+            let closer = self.closer(request.caller.protocol);
+            Ok(Publication::new(id, publisher, Arc::new(Counters::default()), CancellationToken::new(), closer))
+        })
+    }
+
+    fn play(&self, request: PlayRequest) -> Answer<'_, Leg> {
+        Box::pin(async move {
+            if self.bus.get(&request.stream).is_none() && !request.wait {
+                return Err(Refusal::new(Code::StreamNotFound, format!("nobody publishes {}", request.stream)));
+            }
+            let feed = Arc::new(Feed::default());
+            feed.set(current(&self.bus, &request.stream));
+            self.feeds.lock().unwrap().push((request.stream.clone(), Arc::downgrade(&feed)));
+            let id = self.next.fetch_add(1, Ordering::Relaxed);
+            let closer = self.closer(request.caller.protocol);
+            Ok(Leg::new(id, request.stream, feed, Arc::new(Counters::default()), CancellationToken::new(), closer))
+        })
+    }
+
+    fn kind_of(&self, _: &StreamName, usual: EndpointKind) -> EndpointKind {
+        usual
+    }
+}
