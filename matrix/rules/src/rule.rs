@@ -165,7 +165,7 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        let side = |t: &str| t.parse().ok().filter(|n: &u32| (16..=4_096).contains(n) && n % 2 == 0);
+        let side = |t: &str| t.parse().ok().filter(|n: &u32| (16..=4_096).contains(n) && n.is_multiple_of(2));
         s.split_once('x')
             .and_then(|(w, h)| Some(Self { width: side(w)?, height: side(h)? }))
             .ok_or_else(|| "a size is written like \"1280x720\", both sides even and from 16 to 4096".to_owned())

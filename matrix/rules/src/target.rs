@@ -23,7 +23,7 @@ const BITRATES: [(u64, u32); 8] = [
 /// The encode that makes `shape` what is wished for within what `accept` takes; `None` if no encoder's output would do.
 pub(crate) fn video(wish: &VideoWish, shape: &VideoShape, accept: &VideoAccept) -> Option<VideoTarget> {
     let wanted = wish.size.map_or((shape.width, shape.height), |s| (s.width, s.height));
-    let fitted = accept.side_max.map_or(wanted, |max| fit(wanted, max));
+    let fitted = even(accept.side_max.map_or(wanted, |max| fit(wanted, max)));
     let size = (fitted != (shape.width, shape.height)).then_some(fitted);
     let rate = wish.fps.map(f64::from).or(shape.frame_rate).unwrap_or(30.0);
     let target = VideoTarget {
@@ -44,7 +44,13 @@ fn output_shape(target: &VideoTarget, (width, height): (u32, u32)) -> TrackInfo 
     TrackInfo::video(target.codec, Default::default(), VideoShape { width, height, profile, ..VideoShape::default() })
 }
 
-/// Scales down into a longer and a shorter side, keeping the aspect; even sides.
+/// Encoders of 4:2:0 pictures want even sides. Zero stays zero: unknown.
+fn even((width, height): (u32, u32)) -> (u32, u32) {
+    let side = |n: u32| if n == 0 { 0 } else { (n & !1).max(2) };
+    (side(width), side(height))
+}
+
+/// Scales down into a longer and a shorter side, keeping the aspect.
 fn fit((width, height): (u32, u32), (a, b): (u32, u32)) -> (u32, u32) {
     let (long_max, short_max) = (u64::from(a.max(b)), u64::from(a.min(b)));
     let (long, short) = (u64::from(width.max(height)), u64::from(width.min(height)));
@@ -53,7 +59,7 @@ fn fit((width, height): (u32, u32), (a, b): (u32, u32)) -> (u32, u32) {
     }
     // The side that is over by more decides. Neither side is 0 here, as one of them is over a limit: guard all the same.
     let (num, den) = if long * short_max >= short * long_max { (long_max, long.max(1)) } else { (short_max, short.max(1)) };
-    let scale = |side: u32| ((u64::from(side) * num / den) as u32 & !1).max(2);
+    let scale = |side: u32| ((u64::from(side) * num / den) as u32).max(1);
     (scale(width), scale(height))
 }
 

@@ -125,6 +125,12 @@ fn a_picture_too_large_is_scaled_into_the_limit_in_either_orientation() {
 }
 
 #[test]
+fn odd_sides_are_made_even_before_an_encoder_sees_them() {
+    let (video, _) = to_webrtc(&RuleTable::default(), "h265:427x241", "none");
+    assert!(matches!(video.action, Action::Transcode(Target::Video(t)) if t.size == Some((426, 240))), "{video:?}");
+}
+
+#[test]
 fn the_first_fitting_rule_wins_and_the_matrix_comes_last() {
     let text = "name = 'music'\nto = ['webrtc']\nstream = 'music/*'\naudio = { bitrate_kbps = 128 }";
     let rules = RuleTable::new(vec![toml::from_str(text).unwrap(), toml::from_str("stream = 'music/**'\naudio = 'drop'").unwrap()]);
