@@ -26,6 +26,10 @@ fn node(tree: &Tree, schema: &Json, path: &Path, out: &mut Vec<Problem>) {
         Value::Table(_) if schema::keys(schema).is_some() => table(tree, schema, path, out),
         Value::List(list) if schema::items(schema).is_some() => {
             let items = schema::items(schema).unwrap_or(&Json::Null);
+            if let Some(max) = schema["maxItems"].as_u64().filter(|max| list.len() as u64 > *max) {
+                let fault = Fault::Value { expected: format!("at most {max} elements"), found: list.len().to_string() };
+                return out.push(Problem { origin: tree.at.clone(), path: path.clone(), fault });
+            }
             for (i, element) in list.iter().enumerate() {
                 node(element, items, &path.index(i), out);
             }

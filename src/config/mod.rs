@@ -52,7 +52,7 @@ pub struct Config {
     /// RTMP publishing, playing and pushing.
     pub rtmp: pending::Rtmp,
     /// WebRTC publishing (WHIP) and playing (WHEP).
-    pub webrtc: pending::Webrtc,
+    pub webrtc: patchbay_webrtc::Config,
     /// Decoding and encoding. What is encoded, and at which bit rate, is said by `[[rules]]`.
     pub transcode: Transcode,
     /// Bounds on the whole process.
@@ -68,7 +68,7 @@ pub struct Config {
     #[schemars(length(max = 1000), example = routing::example_rules())]
     pub rules: Vec<patchbay_rules::Rule>,
     /// Streams that are pushed to other RTMP servers whenever they are live.
-    #[schemars(length(max = 1000), example = routing::example_pushes())]
+    #[schemars(length(max = 200), example = routing::example_pushes())]
     pub pushes: Vec<Push>,
 }
 

@@ -1,6 +1,6 @@
 //! Stand-ins for the configuration of gateways until their crates bring it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,25 +26,5 @@ pub struct Rtmp {
 impl Default for Rtmp {
     fn default() -> Self {
         Self { listen: (Ipv4Addr::UNSPECIFIED, 1935).into(), chunk_size: 60_000, connections_max: 2_000, publish_timeout_s: 10 }
-    }
-}
-
-/// WebRTC publishing (WHIP) and playing (WHEP).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Webrtc {
-    /// UDP address all peers share.
-    #[schemars(extend("format" = "socket-address"))]
-    pub listen: SocketAddr,
-    /// Media threads; 0 takes one per CPU core.
-    #[schemars(range(max = 256))]
-    pub workers: u16,
-    /// Addresses announced to peers instead of the local ones.
-    pub public_addresses: Vec<IpAddr>,
-}
-
-impl Default for Webrtc {
-    fn default() -> Self {
-        Self { listen: (Ipv4Addr::UNSPECIFIED, 8000).into(), workers: 0, public_addresses: Vec::new() }
     }
 }

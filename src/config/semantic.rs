@@ -79,7 +79,10 @@ fn push_names(config: &Config, tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (i, push) in config.pushes.iter().enumerate() {
         let path = tree.restore(&Path::from("pushes").index(i).key("name"));
-        if let Some(first) = seen.get(&push.name) {
+        if !push.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+            let fault = Fault::Invalid(format!("expected letters, digits, '-', '_' and '.', found {:?}", push.name));
+            problems.push(Problem { origin: tree.nearest(&path).at.clone(), path, fault });
+        } else if let Some(first) = seen.get(&push.name) {
             let fault = Fault::Invalid(format!("{:?} names another push already{}", push.name, written(tree, first)));
             problems.push(Problem { origin: tree.nearest(&path).at.clone(), path, fault });
         } else {

@@ -6,7 +6,6 @@ use super::*;
 /// A file that sets every kind of key. One key to a line: the mutations count lines.
 const FULL: &str = r#"[http]
 listen = "127.0.0.1:8081"
-cors_origins = ["https://app.example.org"]
 [api]
 token = "a-long-token"
 [rtmp]
@@ -17,10 +16,7 @@ public_addresses = ["192.0.2.1"]
 workers = 2
 [transcode]
 threads = 2
-jobs_max = 10
-linger_s = 1
 [limits]
-streams_max = 10
 sessions_max = 20
 publisher_grace_s = 30
 drain_s = 1
@@ -31,7 +27,6 @@ format = "json"
 stream = "wx/**"
 kind = "miniprogram"
 publish_key = "publish"
-play_key = "play"
 [[rules]]
 name = "phones"
 from = ["rtmp", "miniprogram"]
@@ -44,7 +39,6 @@ name = "cdn-main"
 stream = "live/demo"
 url = "rtmp://cdn.example.org/live"
 stream_key = "stream-key"
-kind = "cdn"
 enabled = false
 "#;
 
@@ -175,6 +169,18 @@ fn names_and_ports_taken_twice_are_refused() {
 }
 
 #[test]
+fn a_push_name_is_made_of_plain_characters() {
+    check_refused("[[pushes]]\nname = \"a b\"\nstream = \"x\"\nurl = \"rtmp://h/x\"\n", 2, "pushes[0].name");
+}
+
+#[test]
+fn lists_have_an_end() {
+    let push = |i| format!("[[pushes]]\nname = \"p{i}\"\nstream = \"x\"\nurl = \"rtmp://h/x\"\n");
+    assert_eq!(parse(&(0..200).map(push).collect::<String>()).unwrap().pushes.len(), 200);
+    check_refused(&(0..201).map(push).collect::<String>(), 1, "pushes: expected at most 200 elements, found 201");
+}
+
+#[test]
 fn a_pattern_no_name_can_fit_is_refused() {
     check_refused("[[routes]]\nstream = \"/live/**\"\n", 2, "routes[0].stream");
     check_refused("[[rules]]\nstream = \"a b\"\n", 2, "rules[0].stream");
@@ -190,7 +196,7 @@ fn environment_and_flags_override_the_file_in_this_order() {
     let mut overrides = environment(&[
         ("PATCHBAY__LIMITS__DRAIN_S", "2"),
         ("PATCHBAY__LOG__LEVEL", "debug"),
-        ("PATCHBAY__HTTP__CORS_ORIGINS", "https://a, https://b"),
+        ("PATCHBAY__WEBRTC__PUBLIC_ADDRESSES", "192.0.2.1, 192.0.2.2"),
         ("PATCHBAY__PUSHES__0__NAME", "p"),
         ("PATCHBAY__PUSHES__0__STREAM", "live/a"),
         ("PATCHBAY__PUSHES__0__URL", "rtmp://h/a"),
@@ -199,7 +205,7 @@ fn environment_and_flags_override_the_file_in_this_order() {
     overrides.push(Override::flag("log.level", "trace"));
     let config = from_text("f", text, &overrides).unwrap();
     assert_eq!(config.http.listen.port(), 1);
-    assert_eq!(config.http.cors_origins, ["https://a", "https://b"]);
+    assert_eq!(config.webrtc.public_addresses.len(), 2);
     assert_eq!(config.limits.drain_s, 2);
     assert_eq!(config.log.level, "trace");
     assert_eq!(config.pushes[0].name, "p");
