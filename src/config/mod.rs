@@ -21,7 +21,6 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-use patchbay_bus::StreamName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -29,8 +28,8 @@ use serde_json::Value as Json;
 pub use docs::{example, markdown, schema_text};
 pub use overlay::Override;
 pub use problem::{Fault, Problem, Problems};
-pub use routing::{BadPushUrl, Push, PushUrl, Route, RtmpKind};
-pub use secret::{BadSecret, Secret};
+pub use routing::{Push, Route};
+pub use secret::Secret;
 pub use sections::{Api, Http, Limits, Log, LogFormat, Transcode};
 use tree::{Step, Tree, Value};
 
@@ -70,13 +69,6 @@ pub struct Config {
     /// Streams that are pushed to other RTMP servers whenever they are live.
     #[schemars(length(max = 200), example = routing::example_pushes())]
     pub pushes: Vec<Push>,
-}
-
-impl Config {
-    /// The first route whose pattern `stream` fits.
-    pub fn route(&self, stream: &StreamName) -> Option<&Route> {
-        self.routes.iter().find(|route| route.stream.matches(stream.as_str()))
-    }
 }
 
 /// Why no configuration came out.

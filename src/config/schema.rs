@@ -184,6 +184,7 @@ pub fn hint(table: &Json, key: &str) -> String {
 
 /// The name most like `key`, if one is like it at all.
 pub fn nearest<'a>(names: impl Iterator<Item = &'a str>, key: &str) -> Option<&'a str> {
-    let scored = names.map(|name| (strsim::normalized_damerau_levenshtein(name, key), name));
+    let key = key.to_lowercase().replace('-', "_");
+    let scored = names.map(|name| (strsim::normalized_damerau_levenshtein(name, &key), name));
     scored.filter(|(score, _)| *score >= 0.6).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }

@@ -29,7 +29,8 @@ impl Default for Http {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Api {
-    /// Bearer token every API call must carry. Without one the API answers only callers on this machine.
+    /// Bearer token every API call must carry. Without one the API answers everybody who
+    /// reaches `http.listen`.
     pub token: Option<Secret>,
 }
 
