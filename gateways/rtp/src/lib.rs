@@ -4,6 +4,7 @@
 //! Refuses: sockets, SRTP, sequence numbers, timestamps (they differ per peer).
 
 pub mod h264;
+pub mod opus;
 mod payloads;
 
 pub use payloads::Payloads;

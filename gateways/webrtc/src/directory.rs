@@ -88,9 +88,6 @@ impl Directory {
         self.tables.read().unwrap_or_else(|p| p.into_inner()).ufrags.get(ufrag).copied()
     }
 
-    pub(crate) fn session_count(&self) -> usize {
-        self.sessions.load(Ordering::Relaxed)
-    }
 }
 
 /// One session's place in the counts; given back on drop.
@@ -127,7 +124,7 @@ mod tests {
         first.connected();
         let second = directory.admit(3, 1).ok().unwrap();
         drop((first, second));
-        assert_eq!(directory.session_count(), 0);
+        assert_eq!(directory.sessions.load(Ordering::Relaxed), 0);
     }
 
     #[test]

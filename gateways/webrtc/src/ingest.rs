@@ -13,6 +13,7 @@ use patchbay_contract::{Cause, Counters, Publication};
 use patchbay_media::h264::{AccessUnit, ParameterSets};
 use patchbay_media::timeline::{Timeline, Track, Wire};
 use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo};
+use patchbay_rtp::opus;
 use str0m::Rtc;
 use str0m::format::Codec as RtpCodec;
 use str0m::media::{KeyframeRequestKind, MediaAdded, MediaData, MediaKind, Mid};
@@ -135,7 +136,7 @@ impl Ingest {
         audio.lost += audio.missing(data);
         audio.report(timeline, data);
         let time = timeline.stamp(audio.clock, data.time.numer(), arrival).time;
-        let Some(duration) = opus_duration(&data.data).filter(|_| data.data.len() <= OPUS_MAX) else {
+        let Some(duration) = opus::duration(&data.data).filter(|_| data.data.len() <= OPUS_MAX) else {
             audio.lost += 1;
             return;
         };
@@ -209,37 +210,5 @@ impl Input {
         let size = payload.len();
         writer.push(Frame { pts: time, dts: time, duration, key, loss, arrival, payload });
         counters.frame(size, (patchbay_bus::now() - arrival).as_nanos());
-    }
-}
-
-/// How long an Opus packet lasts (RFC 6716 §3.1 and §3.2.5); `None` when it is malformed.
-fn opus_duration(packet: &[u8]) -> Option<MediaTime> {
-    let toc = *packet.first()?;
-    let frame_us = match toc >> 3 {
-        config @ 0..12 => [10_000, 20_000, 40_000, 60_000][usize::from(config & 3)],
-        config @ 12..16 => [10_000, 20_000][usize::from(config & 1)],
-        config => [2_500, 5_000, 10_000, 20_000][usize::from(config & 3)],
-    };
-    let count = match toc & 3 {
-        0 => 1,
-        1 | 2 => 2,
-        _ => i64::from(packet.get(1)? & 0x3f),
-    };
-    let total = frame_us * count;
-    (count > 0 && total <= 120_000).then(|| MediaTime::from_micros(total))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn opus_durations_follow_the_table() {
-        for (packet, ms) in [(&[0x78u8][..], Some(20)), (&[0xfc], Some(20)), (&[0x08, 1], Some(20)), (&[0x09, 1], Some(40)), (&[0xff, 6], Some(120))] {
-            assert_eq!(opus_duration(packet), ms.map(MediaTime::from_millis), "{packet:02x?}");
-        }
-        for lie in [&[][..], &[0xff], &[0xff, 0], &[0xff, 63]] {
-            assert_eq!(opus_duration(lie), None, "{lie:02x?}");
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use patchbay_bus::{Item, Lag, Point, Reader, Signal, Start, Track, TrackUid};
 use patchbay_media::h264::ParameterSets;
 use patchbay_media::{Codec, Frame, H264Profile, Kind, MediaTime, TrackInfo};
-use patchbay_rtp::{PAYLOAD_MAX, Payloads, h264};
+use patchbay_rtp::{PAYLOAD_MAX, Payloads, h264, opus};
 
 use crate::directory::SessionKey;
 
@@ -23,6 +23,8 @@ pub(crate) struct Packed {
     pub(crate) size: usize,
     pub(crate) key: bool,
     pub(crate) pts: MediaTime,
+    /// Zero when unknown.
+    pub(crate) duration: MediaTime,
     pub(crate) arrival: MediaTime,
 }
 
@@ -47,13 +49,14 @@ impl Packer {
 
     /// `None` for a codec that has no business here: the plan was wrong, and silence is better than noise.
     fn pack(&self, frame: &Frame) -> Option<Packed> {
-        let payloads = match self.info.as_ref()?.codec {
-            Codec::H264 => h264::packetise(&frame.payload, frame.key.then_some(&self.sets), PAYLOAD_MAX),
-            Codec::Opus => Payloads::whole(frame.payload.clone()),
+        let (payloads, duration) = match self.info.as_ref()?.codec {
+            Codec::H264 => (h264::packetise(&frame.payload, frame.key.then_some(&self.sets), PAYLOAD_MAX), frame.duration),
+            Codec::Opus => (Payloads::whole(frame.payload.clone()), opus::duration(&frame.payload)?),
             _ => return None,
         };
         let shared = payloads.iter().map(|p| Arc::from(&p[..])).collect();
-        Some(Packed { payloads: shared, size: payloads.size(), key: frame.key, pts: frame.pts, arrival: frame.arrival })
+        let Frame { key, pts, arrival, .. } = *frame;
+        Some(Packed { payloads: shared, size: payloads.size(), key, pts, duration, arrival })
     }
 }
 

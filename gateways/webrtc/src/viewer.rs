@@ -61,7 +61,46 @@ struct Queued {
     next: usize,
     /// Presentation time on the viewer's clock: the frame's own, or squeezed while catching up.
     pts: MediaTime,
+    /// RTP timestamp, once its turn has come.
+    time: Option<u32>,
     live: bool,
+}
+
+/// How far an audio timestamp may be from where the one before ended and still be taken for its continuation.
+const SEAM_MAX: MediaTime = MediaTime::from_millis(8);
+/// How far continued timestamps may drift from bus time before they are set right.
+const DRIFT_MAX: MediaTime = MediaTime::from_millis(40);
+
+/// Bus time to RTP timestamps of one sender.
+///
+/// Bus time is corrected for skew by fractions of a millisecond. A jitter buffer takes timestamps literally and would
+/// fill every such seam with invented sound; so audio goes on exactly where it ended. Sender reports still tell the true
+/// bus time of each timestamp, and lips stay in sync.
+struct RtpClock {
+    rate_hz: u32,
+    offset: u32,
+    continuous: bool,
+    /// Where the last packet ended, in ticks, and how far that was from bus time.
+    last: Option<(i64, i64)>,
+}
+
+impl RtpClock {
+    fn new(kind: Kind, rate_hz: u32) -> Self {
+        Self { rate_hz, offset: rand::random(), continuous: kind == Kind::Audio, last: None }
+    }
+
+    fn stamp(&mut self, pts: MediaTime, duration: MediaTime) -> u32 {
+        let bus = pts.to_ticks(self.rate_hz);
+        let mut ticks = bus;
+        if self.continuous {
+            let within = |distance: i64, limit: MediaTime| distance.abs() <= limit.to_ticks(self.rate_hz);
+            if let Some((end, bias)) = self.last.filter(|(_, bias)| within(*bias, DRIFT_MAX)) {
+                ticks = if within(bus + bias - end, SEAM_MAX) { end } else { bus + bias };
+            }
+            self.last = Some((ticks + duration.to_ticks(self.rate_hz), ticks - bus));
+        }
+        (ticks as u32).wrapping_add(self.offset)
+    }
 }
 
 /// One m-section we send on.
@@ -70,8 +109,7 @@ struct Sender {
     mid: Mid,
     ssrc: Ssrc,
     pt: Pt,
-    rate_hz: u32,
-    offset: u32,
+    clock: RtpClock,
     seq: u64,
     current: Option<TrackUid>,
     /// Taken over at its first key frame past what was sent.
@@ -114,8 +152,7 @@ impl Viewer {
             mid: media.mid,
             ssrc,
             pt,
-            rate_hz,
-            offset: rand::random(),
+            clock: RtpClock::new(kind, rate_hz),
             // Below 2^15, so that the receiver's rollover counter starts right (RFC 3711 §3.3.1).
             seq: u64::from(rand::random::<u16>() >> 1),
             current: None,
@@ -144,7 +181,7 @@ impl Viewer {
     }
 
     /// Frames of a lane.
-    pub(crate) fn deliver(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, uid: TrackUid, frames: &[Arc<Packed>], now: Instant) {
+    pub(crate) fn deliver(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, uid: TrackUid, frames: &[Arc<Packed>]) {
         let key = self.key;
         let Some(sender) = self.senders.iter_mut().find(|s| s.current == Some(uid) || s.upcoming == Some(uid)) else { return };
         for packed in frames {
@@ -327,13 +364,13 @@ impl Sender {
 
     fn push(&mut self, packed: Arc<Packed>, pts: MediaTime, live: bool) {
         self.sent_pts = Some(pts);
-        self.queue.push_back(Queued { packed, next: 0, pts, live });
+        self.queue.push_back(Queued { packed, next: 0, pts, time: None, live });
     }
 
     /// Writes packets of the frame at the front; returns it once it is complete.
     fn write_next(&mut self, rtc: &mut Rtc, clock: &WallClock, now: Instant, budget: &mut u32) -> Option<Queued> {
         let queued = self.queue.front_mut()?;
-        let time = (queued.pts.to_ticks(self.rate_hz) as u32).wrapping_add(self.offset);
+        let time = *queued.time.get_or_insert_with(|| self.clock.stamp(queued.pts, queued.packed.duration));
         let wall = clock.of(queued.pts, now);
         let mut api = rtc.direct_api();
         let stream = api.stream_tx(&self.ssrc)?;
@@ -365,4 +402,36 @@ fn payload_type(rtc: &Rtc, mid: Mid, codec: Codec, profile_idc: Option<u8>) -> O
     let usable = || remote.iter().filter_map(|pt| rtc.codec_config().find(|p| p.pt() == *pt && p.spec().codec == codec));
     let same = |idc: u8| usable().find(|p| p.spec().format.profile_level_id.is_some_and(|id| (id >> 16) as u8 == idc));
     profile_idc.and_then(same).or_else(|| usable().next()).map(|p| p.pt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(clock: &mut RtpClock, stamps_us: impl IntoIterator<Item = i64>) -> Vec<u32> {
+        let frame = MediaTime::from_millis(20);
+        let all: Vec<u32> = stamps_us.into_iter().map(|us| clock.stamp(MediaTime::from_micros(us), frame)).collect();
+        all.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect()
+    }
+
+    #[test]
+    fn skew_correction_leaves_no_seams_in_audio() {
+        let mut clock = RtpClock::new(Kind::Audio, 48_000);
+        assert!(steps(&mut clock, (0..3_000).map(|i| i * 20_010)).iter().all(|&step| step == 960));
+    }
+
+    #[test]
+    fn a_pause_keeps_its_length_and_drift_is_set_right() {
+        let mut clock = RtpClock::new(Kind::Audio, 48_000);
+        assert_eq!(steps(&mut clock, [0, 20_000, 420_000, 440_000]), [960, 19_200, 960]);
+        let drifting = steps(&mut clock, (0..10_000).map(|i| 1_000_000 + i * 20_010));
+        let odd: Vec<_> = drifting.iter().filter(|&&step| step != 960).collect();
+        assert_eq!(odd.len(), 2, "100 ms of drift in 200 s: {odd:?}");
+    }
+
+    #[test]
+    fn video_follows_bus_time() {
+        let mut clock = RtpClock::new(Kind::Video, 90_000);
+        assert_eq!(steps(&mut clock, [0, 33_300, 66_700]), [2_997, 3_006]);
+    }
 }

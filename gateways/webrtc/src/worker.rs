@@ -231,7 +231,7 @@ impl Worker {
         for batch in self.lanes.poll() {
             for key in batch.viewers {
                 let Some((viewer, peer)) = self.sessions.get_mut(&key).and_then(Session::viewer) else { continue };
-                viewer.deliver(&mut peer.rtc, &mut self.lanes, batch.track, &batch.frames, now);
+                viewer.deliver(&mut peer.rtc, &mut self.lanes, batch.track, &batch.frames);
                 if batch.ended {
                     viewer.lane_ended(&mut peer.rtc, &mut self.lanes, batch.track, now);
                 }
