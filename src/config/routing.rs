@@ -22,6 +22,9 @@ pub struct Route {
     /// A second publisher that brings it takes the name over from the first.
     #[serde(default)]
     pub publish_key: Option<Secret>,
+    /// Key a viewer must bring. Without one anybody may play.
+    #[serde(default)]
+    pub play_key: Option<Secret>,
 }
 
 /// The kinds of endpoint that speak RTMP and FLV.
@@ -61,6 +64,9 @@ pub struct Push {
     /// Last part of the URL, where it is a secret. It is appended to `url` after a `/`.
     #[serde(default)]
     pub stream_key: Option<Secret>,
+    /// Which kind of endpoint the receiver is, for the rule table.
+    #[serde(default = "cdn")]
+    pub kind: RtmpKind,
     /// Whether the push runs; `false` keeps it in the list, stopped.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -74,6 +80,10 @@ impl Push {
             None => self.url.as_str().to_owned(),
         }
     }
+}
+
+fn cdn() -> RtmpKind {
+    RtmpKind::Cdn
 }
 
 fn yes() -> bool {
@@ -184,7 +194,7 @@ impl JsonSchema for PushUrl {
 
 /// For the documents: one route with every key.
 pub fn example_routes() -> Json {
-    json!([{ "stream": "wx/**", "kind": "miniprogram", "publish_key": "change-me-publish" }])
+    json!([{ "stream": "wx/**", "kind": "miniprogram", "publish_key": "change-me-publish", "play_key": "change-me-play" }])
 }
 
 /// For the documents: one rule.
@@ -198,6 +208,6 @@ pub fn example_rules() -> Json {
 pub fn example_pushes() -> Json {
     json!([{
         "name": "cdn-main", "stream": "live/demo", "url": "rtmp://cdn.example.org/live", "stream_key": "change-me-stream",
-        "enabled": true,
+        "kind": "cdn", "enabled": true,
     }])
 }

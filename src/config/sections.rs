@@ -17,11 +17,15 @@ pub struct Http {
     /// TCP address to listen on. `127.0.0.1:8080` keeps other machines out.
     #[schemars(extend("format" = "socket-address"))]
     pub listen: SocketAddr,
+    /// Web origins whose pages may use WHIP, WHEP, FLV and the API from a browser, such as
+    /// `https://app.example.org`. `*` allows every origin; an empty list allows none but the pages served here.
+    #[schemars(length(max = 64))]
+    pub cors_origins: Vec<String>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::UNSPECIFIED, 8080).into() }
+        Self { listen: (Ipv4Addr::UNSPECIFIED, 8080).into(), cors_origins: vec!["*".into()] }
     }
 }
 
@@ -35,18 +39,33 @@ pub struct Api {
 }
 
 /// Decoding and encoding. What is encoded, and at which bit rate, is said by `[[rules]]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Transcode {
     /// Threads for codec work; 0 takes one per CPU core.
     #[schemars(range(max = 256))]
     pub threads: u16,
+    /// Transcodes that may run at once; a sink that needs one more is refused with `no_transcoder`.
+    #[schemars(range(max = 10_000))]
+    pub jobs_max: u32,
+    /// How long a transcode keeps running after its last reader left, milliseconds.
+    #[schemars(range(max = 600_000))]
+    pub linger_ms: u32,
+}
+
+impl Default for Transcode {
+    fn default() -> Self {
+        Self { threads: 0, jobs_max: 500, linger_ms: 700 }
+    }
 }
 
 /// Bounds on the whole process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Limits {
+    /// Streams that may be live at once; a publisher beyond is refused with `too_many`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub streams_max: u32,
     /// Publishers and viewers of all protocols together; one beyond is refused with `too_many`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub sessions_max: u32,
@@ -60,7 +79,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions_max: 10_000, publisher_grace_s: 15, drain_s: 5 }
+        Self { streams_max: 2_000, sessions_max: 10_000, publisher_grace_s: 15, drain_s: 5 }
     }
 }
 

@@ -6,6 +6,7 @@ use super::*;
 /// A file that sets every kind of key. One key to a line: the mutations count lines.
 const FULL: &str = r#"[http]
 listen = "127.0.0.1:8081"
+cors_origins = ["https://app.example.org"]
 [api]
 token = "a-long-token"
 [rtmp]
@@ -16,7 +17,10 @@ public_addresses = ["192.0.2.1"]
 workers = 2
 [transcode]
 threads = 2
+jobs_max = 10
+linger_ms = 1
 [limits]
+streams_max = 10
 sessions_max = 20
 publisher_grace_s = 30
 drain_s = 1
@@ -27,6 +31,7 @@ format = "json"
 stream = "wx/**"
 kind = "miniprogram"
 publish_key = "publish"
+play_key = "play"
 [[rules]]
 name = "phones"
 from = ["rtmp", "miniprogram"]
@@ -39,6 +44,7 @@ name = "cdn-main"
 stream = "live/demo"
 url = "rtmp://cdn.example.org/live"
 stream_key = "stream-key"
+kind = "cdn"
 enabled = false
 "#;
 
