@@ -1,1 +1,38 @@
-fn main() {}
+//! patchbay: media protocol gateway and transcoding interop hub.
+//!
+//! This file owns the way in: parse the command line, hand over to [`app`] or print.
+
+mod app;
+mod cli;
+mod config;
+mod demo;
+mod http;
+mod hub;
+mod pushes;
+
+use std::process::ExitCode;
+
+use patchbay_rules::Abilities;
+
+use crate::cli::Command;
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Command::Run(args) => finish(app::run(&args)),
+        Command::Demo(args) => finish(app::demo(&args)),
+        Command::Tool(tool) => cli::execute(tool, &abilities()),
+    }
+}
+
+/// What this build can transcode.
+fn abilities() -> Abilities {
+    let (decode, encode) = patchbay_transcode::abilities();
+    Abilities { decode: decode.into_iter().collect(), encode: encode.into_iter().collect() }
+}
+
+fn finish(result: Result<(), app::Error>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::failed(&error),
+    }
+}

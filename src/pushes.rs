@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use patchbay_bus::StreamName;
 use patchbay_contract::{Code, Hub, Refusal};
 use patchbay_rtmp::push;
+use patchbay_rules::EndpointKind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -55,7 +56,7 @@ impl Pushes {
     ///
     /// # Errors
     /// A bad name or URL, a name in use, or too many pushes.
-    pub fn start(&self, name: &str, stream: &str, url: &str) -> Result<PushView, Refusal> {
+    pub fn start(&self, name: &str, stream: &str, url: &str, kind: EndpointKind) -> Result<PushView, Refusal> {
         let stream: StreamName = stream.parse()?;
         if name.is_empty() || name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
             return Err(Refusal::new(Code::BadRequest, "push name: 1 to 64 letters, digits, '-', '_', '.'"));
@@ -68,7 +69,7 @@ impl Pushes {
             return Err(Refusal::new(Code::TooMany, format!("the limit of {PUSHES_MAX} pushes is reached")));
         }
         let target = push::Target::parse(url).map_err(|e| Refusal::new(Code::BadRequest, e.to_string()))?;
-        let push = push::Push::start(self.hub.clone(), stream.clone(), target);
+        let push = push::Push::start(self.hub.clone(), stream.clone(), kind, target);
         let entry = Entry { stream, push };
         let view = view(name, &entry);
         all.insert(name.to_owned(), entry);

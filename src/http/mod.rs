@@ -10,11 +10,12 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::hub::Switchboard;
 use crate::pushes::Pushes;
 
-pub use api::{Info, openapi};
+pub use api::Info;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -26,10 +27,19 @@ pub struct State {
     pub draining: CancellationToken,
 }
 
-/// Puts the surface together.
-pub fn router(state: State, gateways: impl IntoIterator<Item = Router>) -> Router {
-    let own = Router::new().merge(api::routes(&state)).merge(metrics::routes()).merge(pages::routes()).with_state(state);
+/// Puts the surface together. `origins`: web origins other than our own that may use the API.
+pub fn router(state: State, origins: &[String], gateways: impl IntoIterator<Item = Router>) -> Router {
+    let api = api::routes(&state).layer(cors(origins));
+    let own = Router::new().merge(api).merge(metrics::routes()).merge(pages::routes()).with_state(state);
     gateways.into_iter().fold(own, Router::merge)
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let allowed = match origins.iter().any(|o| o == "*") {
+        true => AllowOrigin::any(),
+        false => AllowOrigin::list(origins.iter().filter_map(|o| o.parse().ok())),
+    };
+    CorsLayer::new().allow_origin(allowed).allow_methods(tower_http::cors::Any).allow_headers(tower_http::cors::Any)
 }
 
 /// Serves until `shutdown`; open requests are given a moment, then dropped.

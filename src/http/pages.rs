@@ -32,6 +32,12 @@ assets! {
     "play.js", "text/javascript; charset=utf-8";
     "publish.js", "text/javascript; charset=utf-8";
     "webrtc.js", "text/javascript; charset=utf-8";
+    "pattern.js", "text/javascript; charset=utf-8";
+    "pairs.js", "text/javascript; charset=utf-8";
+    "api.js", "text/javascript; charset=utf-8";
+    "ui.js", "text/javascript; charset=utf-8";
+    "words.js", "text/javascript; charset=utf-8";
+    "icon.svg", "image/svg+xml";
 }
 
 pub fn routes() -> Router<State> {

@@ -10,4 +10,4 @@ mod switchboard;
 pub mod view;
 
 pub use routes::{Route, Routes};
-pub use switchboard::{Settings, Switchboard};
+pub use switchboard::{HubHandle, Settings, Switchboard};

@@ -30,22 +30,34 @@ impl Handle {
     }
 }
 
+/// Why no rendition was started.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The configured number runs already.
+    #[error("the limit of {0} transcodes (transcode.jobs_max) is reached")]
+    TooMany(usize),
+    /// The engine cannot do it.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+}
+
 /// All live renditions.
 pub struct Renditions {
     engine: Arc<Engine>,
+    limit: usize,
     live: Mutex<HashMap<(TrackUid, Target), Weak<Handle>>>,
 }
 
 impl Renditions {
-    pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, live: Mutex::default() }
+    pub fn new(engine: Arc<Engine>, limit: usize) -> Self {
+        Self { engine, limit, live: Mutex::default() }
     }
 
     /// The rendition of `source` as `target`, started if nobody has it yet.
     ///
     /// # Errors
-    /// When the engine cannot start it.
-    pub fn get_or_start(&self, source: &Arc<Track>, target: Target) -> Result<Arc<Handle>, StartError> {
+    /// When too many run already, or the engine cannot start it.
+    pub fn get_or_start(&self, source: &Arc<Track>, target: Target) -> Result<Arc<Handle>, Refused> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|_, handle| handle.strong_count() > 0);
         let key = (source.uid(), target);
@@ -53,6 +65,9 @@ impl Renditions {
             && handle.track().ended().is_none()
         {
             return Ok(handle);
+        }
+        if live.len() >= self.limit {
+            return Err(Refused::TooMany(self.limit));
         }
         let rendition = self.engine.start(source, &target)?;
         let id = format!("{}>{target}", source.uid());
@@ -65,7 +80,8 @@ impl Renditions {
     /// All live renditions, with how many pairs hold each.
     pub fn list(&self) -> Vec<(Arc<Handle>, usize)> {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = live.values().filter_map(Weak::upgrade).map(|h| (Arc::strong_count(&h) - 1, h)).map(|(n, h)| (h, n)).collect();
+        let mut all: Vec<_> =
+            live.values().filter_map(Weak::upgrade).map(|h| (Arc::strong_count(&h) - 1, h)).map(|(n, h)| (h, n)).collect();
         all.sort_by(|a, b| a.0.id.cmp(&b.0.id));
         all
     }

@@ -4,7 +4,7 @@ use patchbay_bus::StreamName;
 use patchbay_rules::{EndpointKind, Pattern};
 
 /// Applies to the names its pattern matches.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Route {
     /// Which names.
     pub pattern: Pattern,
@@ -12,10 +12,12 @@ pub struct Route {
     pub kind: Option<EndpointKind>,
     /// Key a publisher must bring. With a key set, a second publisher that brings it takes over.
     pub publish_key: Option<String>,
+    /// Key a viewer must bring.
+    pub play_key: Option<String>,
 }
 
 /// All routes, first match wins.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Routes(pub Vec<Route>);
 
 impl Routes {

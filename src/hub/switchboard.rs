@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use patchbay_bus::{Bus, Change, EndReason, Feed, FeedValue, Observer, Point, Signal, Stream, StreamName, Track, now};
-use patchbay_contract::{Answer, Cause, Closer, Code, Counters, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal, SessionId, Side};
+use patchbay_contract::{
+    Answer, Caller, Cause, Closer, Code, Counters, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal, SessionId, Side,
+};
 use patchbay_media::{Kind, MediaTime, TrackInfo};
 use patchbay_rules::{Abilities, Action, EndpointKind, RuleTable, Source, Verdict, plan};
 use patchbay_transcode::Engine;
@@ -17,10 +19,6 @@ use super::ledger::{Ledger, LegRow, Planned, PublicationRow};
 use super::renditions::{Handle, Renditions};
 use super::routes::Routes;
 
-/// How long a rendition outlives its last pair: a viewer that reloads its page must not restart an encoder, and
-/// an abandoned encoder must be gone within a second.
-const RENDITION_GRACE: Duration = Duration::from_millis(700);
-
 /// How often held legs are looked at.
 const GRACE_TICK: Duration = Duration::from_millis(250);
 
@@ -29,14 +27,14 @@ const GRACE_TICK: Duration = Duration::from_millis(250);
 pub struct Settings {
     /// How long legs are held when a publisher vanishes without a goodbye.
     pub publisher_grace: Duration,
+    /// How long a rendition outlives its last pair: a viewer that reloads its page must not restart an encoder.
+    pub rendition_grace: Duration,
     /// Most sessions of all kinds.
     pub sessions_max: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { publisher_grace: Duration::from_secs(15), sessions_max: 10_000 }
-    }
+    /// Most live streams.
+    pub streams_max: usize,
+    /// Most renditions at once.
+    pub renditions_max: usize,
 }
 
 /// Streams that must be planned again; bounded by the number of names.
@@ -75,17 +73,17 @@ impl Switchboard {
         let bus = Bus::new();
         let dirty = Arc::new(Dirty::default());
         bus.observe(dirty.clone());
-        let (decode, encode) = engine.abilities();
+        let (decode, encode) = patchbay_transcode::abilities();
         Arc::new(Self {
             bus,
             rules: ArcSwap::from_pointee(rules),
             routes,
-            settings,
-            abilities: Abilities { decode, encode },
-            renditions: Renditions::new(engine),
+            abilities: Abilities { decode: decode.into_iter().collect(), encode: encode.into_iter().collect() },
+            renditions: Renditions::new(engine, settings.renditions_max),
             ledger: Mutex::default(),
             dirty,
             draining: CancellationToken::new(),
+            settings,
         })
     }
 
@@ -177,15 +175,21 @@ impl Switchboard {
                 video = %decided.video.reason, audio = %decided.audio.reason, "pair planned"
             );
         }
-        row.planned_for = Planned {
-            kind: Some(kind),
-            video: described.video.map(ToString::to_string),
-            audio: described.audio.map(ToString::to_string),
-        };
+        row.planned_for =
+            Planned { kind: Some(kind), video: described.video.map(ToString::to_string), audio: described.audio.map(ToString::to_string) };
         row.plan = Some(decided);
         let released = [std::mem::replace(&mut row.video, video_handle), std::mem::replace(&mut row.audio, audio_handle)];
         row.feed.set(FeedValue { video, audio, ended: None });
-        released.into_iter().flatten().for_each(release);
+        released.into_iter().flatten().for_each(|handle| self.release(handle));
+    }
+
+    /// Lets go of a rendition after its grace.
+    fn release(&self, handle: Arc<Handle>) {
+        let grace = self.settings.rendition_grace;
+        tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            drop(handle);
+        });
     }
 
     /// The point a verdict leads to. A transcode that cannot start turns into a drop, with the reason.
@@ -234,21 +238,21 @@ impl Switchboard {
         // Held or ended, nothing of the old source is read any more.
         let ids = ledger.legs_of.get(&row.stream).cloned().unwrap_or_default();
         for leg in ids.iter().filter_map(|id| ledger.legs.get_mut(id).map(|r| (r.video.take(), r.audio.take()))).collect::<Vec<_>>() {
-            [leg.0, leg.1].into_iter().flatten().for_each(release);
+            [leg.0, leg.1].into_iter().flatten().for_each(|handle| self.release(handle));
         }
     }
 
     fn leg_closed(&self, id: SessionId, cause: &Cause) {
         let Some(mut row) = self.ledger().remove_leg(id) else { return };
         log_end(id, "play", &row.stream, row.sink.kind, &row.caller, row.since, &row.counters, cause);
-        [row.video.take(), row.audio.take()].into_iter().flatten().for_each(release);
+        [row.video.take(), row.audio.take()].into_iter().flatten().for_each(|handle| self.release(handle));
     }
 
     /// Makes room for a publisher that holds the route's key: the one before it is asked to leave.
     async fn take_over(&self, request: &PublishRequest) -> Result<(), Refusal> {
         let key = self.routes.of(&request.stream).and_then(|route| route.publish_key.as_ref());
         if let Some(key) = key
-            && request.caller.token.as_ref() != Some(key)
+            && !holds(&request.caller, key)
         {
             return Err(Refusal::new(Code::Unauthorized, format!("publishing {} needs its key", request.stream)));
         }
@@ -275,6 +279,10 @@ impl Switchboard {
 
     async fn publish_now(self: Arc<Self>, request: PublishRequest) -> Result<Publication, Refusal> {
         self.admit(&self.ledger())?;
+        if self.bus.list().len() >= self.settings.streams_max {
+            let limit = self.settings.streams_max;
+            return Err(Refusal::new(Code::TooMany, format!("the limit of {limit} streams (limits.streams_max) is reached")));
+        }
         self.take_over(&request).await?;
         let (counters, cancelled) = (Arc::new(Counters::default()), CancellationToken::new());
         let id = {
@@ -306,6 +314,11 @@ impl Switchboard {
     }
 
     fn play_now(self: Arc<Self>, request: PlayRequest) -> Result<Leg, Refusal> {
+        if let Some(key) = self.routes.of(&request.stream).and_then(|route| route.play_key.as_ref())
+            && !holds(&request.caller, key)
+        {
+            return Err(Refusal::new(Code::Unauthorized, format!("playing {} needs its key", request.stream)));
+        }
         let live = self.bus.get(&request.stream);
         let mut ledger = self.ledger();
         self.admit(&ledger)?;
@@ -389,12 +402,10 @@ impl SourceTracks {
     }
 }
 
-/// Lets go of a rendition after its grace.
-fn release(handle: Arc<Handle>) {
-    tokio::spawn(async move {
-        tokio::time::sleep(RENDITION_GRACE).await;
-        drop(handle);
-    });
+/// Whether the caller brought this key. The comparison takes the same time wherever the first difference is.
+fn holds(caller: &Caller, key: &str) -> bool {
+    let given = caller.token.as_deref().unwrap_or_default().as_bytes();
+    given.len() == key.len() && given.iter().zip(key.as_bytes()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 fn end_legs(ledger: &Ledger, stream: &StreamName, reason: EndReason) {
@@ -405,7 +416,7 @@ fn end_legs(ledger: &Ledger, stream: &StreamName, reason: EndReason) {
     }
 }
 
-fn peer(caller: &patchbay_contract::Caller) -> String {
+fn peer(caller: &Caller) -> String {
     caller.peer.map_or_else(|| "-".into(), |p| p.to_string())
 }
 
@@ -416,7 +427,7 @@ fn log_end(
     role: &str,
     stream: &StreamName,
     kind: EndpointKind,
-    caller: &patchbay_contract::Caller,
+    caller: &Caller,
     since: MediaTime,
     counters: &Counters,
     cause: &Cause,
@@ -432,4 +443,3 @@ fn log_end(
         lost = counters.lost.load(Relaxed), skipped = counters.skipped.load(Relaxed), "session ends"
     );
 }
-

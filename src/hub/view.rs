@@ -193,7 +193,15 @@ fn millis(ns: i64) -> f64 {
 }
 
 impl SessionView {
-    fn new(id: SessionId, role: &'static str, stream: &StreamName, kind: String, caller: &Caller, since: MediaTime, counters: &Counters) -> Self {
+    fn new(
+        id: SessionId,
+        role: &'static str,
+        stream: &StreamName,
+        kind: String,
+        caller: &Caller,
+        since: MediaTime,
+        counters: &Counters,
+    ) -> Self {
         Self {
             id,
             role,
@@ -227,7 +235,7 @@ impl VerdictView {
         };
         Self {
             action,
-            code: verdict.code.as_str().to_owned(),
+            code: verdict.code.name().to_owned(),
             reason: verdict.reason.clone(),
             source: source.cloned(),
             output,
@@ -246,7 +254,7 @@ impl PairView {
             to: row.sink.kind.to_string(),
             protocol: row.caller.protocol,
             peer: row.caller.peer.map(|p| p.to_string()),
-            rule: plan.map(|p| RuleView { id: p.rule.id.clone(), text: p.rule.text.clone() }),
+            rule: plan.map(|p| RuleView { id: p.rule.id.to_string(), text: p.rule.text.to_string() }),
             video: plan.map(|p| VerdictView::new(&p.video, row.planned_for.video.as_ref(), row.video.as_deref())),
             audio: plan.map(|p| VerdictView::new(&p.audio, row.planned_for.audio.as_ref(), row.audio.as_deref())),
             uptime_s: uptime(row.since),
@@ -266,7 +274,7 @@ impl RenditionView {
             frames_in: stats.frames_in,
             frames_out: stats.frames_out,
             cpu_ms: millis(stats.cpu_ns as i64),
-            added_delay_ms: millis(stats.added_delay_ns as i64),
+            added_delay_ms: millis(stats.added_delay_p50_ns as i64),
             restarts: stats.restarts,
         }
     }

@@ -33,8 +33,16 @@ pub struct Info {
 #[openapi(
     info(title = "patchbay", description = "What is live in this hub, what was decided for every source/sink pair, and why."),
     paths(
-        reads::info, reads::streams, reads::stream, reads::sessions, reads::end_session, reads::pairs, reads::pair,
-        pushes::list, pushes::create, pushes::remove
+        reads::info,
+        reads::streams,
+        reads::stream,
+        reads::sessions,
+        reads::end_session,
+        reads::pairs,
+        reads::pair,
+        pushes::list,
+        pushes::create,
+        pushes::remove
     )
 )]
 struct Document;

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use patchbay_contract::{Code, Refusal};
+use patchbay_rules::EndpointKind;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -44,7 +45,7 @@ pub async fn list(Extract(state): Extract<State>) -> Json<PushList> {
 #[utoipa::path(post, path = "/v1/pushes", request_body = NewPush,
     responses((status = 201, body = PushView), (status = 400, body = Problem), (status = 409, body = Problem)))]
 pub async fn create(Extract(state): Extract<State>, Json(new): Json<NewPush>) -> Result<(StatusCode, Json<PushView>), Refusal> {
-    let view = state.pushes.start(&new.name, &new.stream, &new.url)?;
+    let view = state.pushes.start(&new.name, &new.stream, &new.url, EndpointKind::Cdn)?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 

@@ -9,8 +9,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Info, Problem};
-use crate::hub::view::{PairView, SessionView, StreamView};
 use crate::http::State;
+use crate::hub::view::{PairView, SessionView, StreamView};
 
 pub fn routes() -> Router<State> {
     Router::new()

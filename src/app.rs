@@ -1,0 +1,201 @@
+//! Assembly: from a checked configuration to running gateways, and back to nothing on a signal.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchbay_contract::{Gateway, Hub, Transport};
+use patchbay_rules::RuleTable;
+use patchbay_transcode::{Engine, EngineConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{DemoArgs, RunArgs};
+use crate::config::{self, Config, LogFormat};
+use crate::hub::{HubHandle, Route, Routes, Settings, Switchboard};
+use crate::pushes::Pushes;
+use crate::{demo, http};
+
+/// Why patchbay did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing was started.
+    #[error(transparent)]
+    Config(#[from] config::LoadError),
+    /// A listener could not be opened.
+    #[error("{key}: cannot listen on {address}: {source}; is another program using the port?")]
+    Bind {
+        /// Configuration key of the listener.
+        key: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The WebRTC gateway could not be opened.
+    #[error("webrtc.listen: {0}")]
+    Webrtc(#[from] patchbay_webrtc::BindError),
+    /// The runtime failed.
+    #[error("the runtime failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// `patchbay run`: until SIGINT or SIGTERM.
+pub fn run(args: &RunArgs) -> Result<(), Error> {
+    let config = config::load(args.config.as_deref().map(Path::new), &args.set)?;
+    start(config, None)
+}
+
+/// `patchbay demo`: the same with a built-in picture, on loopback unless told otherwise.
+pub fn demo(args: &DemoArgs) -> Result<(), Error> {
+    let mut config = config::load(None, &args.set)?;
+    let bind = if args.lan { IpAddr::from([0, 0, 0, 0]) } else { args.bind };
+    config.http.listen = SocketAddr::new(bind, args.http_port);
+    config.rtmp.listen = SocketAddr::new(bind, args.rtmp_port);
+    config.webrtc.listen = SocketAddr::new(bind, args.webrtc_port);
+    start(config, Some(demo::Demo::default()))
+}
+
+fn start(config: Config, demo: Option<demo::Demo>) -> Result<(), Error> {
+    log_to_stderr(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build()?;
+    runtime.block_on(serve(config, demo))
+}
+
+fn log_to_stderr(config: &Config) {
+    use std::io::IsTerminal;
+    let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    let json = match config.log.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    if json { lines.json().flatten_event(true).init() } else { lines.init() }
+}
+
+/// The hub as the configuration wants it.
+fn switchboard(config: &Config) -> Arc<Switchboard> {
+    let engine = Engine::new(EngineConfig { threads: config.transcode.threads.into() });
+    let route = |r: &config::Route| Route {
+        pattern: r.stream.clone(),
+        kind: r.kind.map(Into::into),
+        publish_key: r.publish_key.as_ref().map(|k| k.reveal().to_owned()),
+        play_key: r.play_key.as_ref().map(|k| k.reveal().to_owned()),
+    };
+    let settings = Settings {
+        publisher_grace: Duration::from_secs(config.limits.publisher_grace_s.into()),
+        rendition_grace: Duration::from_millis(config.transcode.linger_ms.into()),
+        sessions_max: config.limits.sessions_max as usize,
+        streams_max: config.limits.streams_max as usize,
+        renditions_max: config.transcode.jobs_max as usize,
+    };
+    Switchboard::new(engine, RuleTable::new(config.rules.clone()), Routes(config.routes.iter().map(route).collect()), settings)
+}
+
+async fn serve(config: Config, demo: Option<demo::Demo>) -> Result<(), Error> {
+    let (shutdown, draining) = (CancellationToken::new(), CancellationToken::new());
+    let board = switchboard(&config);
+    let hub: Arc<dyn Hub> = Arc::new(HubHandle(board.clone()));
+    let bind = |key, address| move |source| Error::Bind { key, address, source };
+    let listener = TcpListener::bind(config.http.listen).await.map_err(bind("http.listen", config.http.listen))?;
+    let rtmp = patchbay_rtmp::Gateway::bind(config.rtmp.clone(), hub.clone()).await.map_err(bind("rtmp.listen", config.rtmp.listen))?;
+    let webrtc = patchbay_webrtc::Gateway::bind(config.webrtc.clone(), hub.clone())?;
+    // The one line per gateway.
+    let gateways: [Arc<dyn Gateway>; 2] = [rtmp, webrtc];
+
+    let pushes = Pushes::new(hub.clone());
+    for push in config.pushes.iter().filter(|p| p.enabled) {
+        if let Err(refusal) = pushes.start(&push.name, push.stream.as_str(), &push.target(), push.kind.into()) {
+            tracing::error!(push = %push.name, %refusal, "push not started");
+        }
+    }
+    let state = http::State {
+        hub: board.clone(),
+        pushes: pushes.clone(),
+        info: info(&config, demo.is_some()),
+        api_token: config.api.token.as_ref().map(|t| t.reveal().into()),
+        draining: draining.clone(),
+    };
+    let router = http::router(state, &config.http.cors_origins, gateways.iter().map(|g| g.clone().routes()));
+
+    let tasks = TaskTracker::new();
+    tasks.spawn(board.clone().run(shutdown.clone()));
+    for gateway in &gateways {
+        let (name, run) = (gateway.name(), gateway.clone().run(shutdown.clone()));
+        tasks.spawn(async move {
+            if let Err(error) = run.await {
+                tracing::error!(gateway = name, %error, "gateway failed");
+            }
+        });
+    }
+    tasks.spawn(http::serve(listener, router, shutdown.clone()));
+    if let Some(demo) = demo {
+        demo.publish(hub, shutdown.clone());
+        println!("{}", demo::welcome(&config));
+    }
+    for claim in config.claims() {
+        tracing::info!(key = claim.owner, transport = %if claim.transport == Transport::Tcp { "tcp" } else { "udp" }, address = %claim.address, "listening");
+    }
+    stop_signal().await;
+    drain(&config, &board, &pushes, &draining, &shutdown, &tasks).await;
+    Ok(())
+}
+
+fn info(config: &Config, demo: bool) -> http::Info {
+    http::Info {
+        version: env!("CARGO_PKG_VERSION"),
+        rtmp_port: config.rtmp.listen.port(),
+        http_port: config.http.listen.port(),
+        webrtc_port: config.webrtc.listen.port(),
+        demo,
+    }
+}
+
+/// SIGINT or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        Err(_) => _ = tokio::signal::ctrl_c().await,
+    }
+}
+
+/// Ask, wait, then break off: `limits.drain_s`, or at once on a second signal.
+async fn drain(
+    config: &Config,
+    board: &Arc<Switchboard>,
+    pushes: &Pushes,
+    draining: &CancellationToken,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    tracing::info!(seconds = config.limits.drain_s, "stopping: no new sessions, asking the live ones to end");
+    draining.cancel();
+    board.drain();
+    pushes.stop_all();
+    let idle = async {
+        while !board.is_idle() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = idle => {}
+        () = tokio::time::sleep(Duration::from_secs(config.limits.drain_s.into())) => {
+            tracing::warn!(sessions = board.sessions().len(), "sessions are broken off");
+        }
+        () = stop_signal() => {}
+    }
+    shutdown.cancel();
+    tasks.close();
+    if tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+}
