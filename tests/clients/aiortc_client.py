@@ -112,6 +112,9 @@ class Server:
 
     async def answer(self, peer):
         prefer(peer, self.args.codec)
+        for transceiver in peer.getTransceivers():
+            # DTLS server, as media servers mostly are; aiortc as DTLS client accepts no RSA certificate.
+            transceiver.sender.transport._set_role("server")
         await peer.setLocalDescription(await peer.createAnswer())
         self.peers.append(peer)
         return web.Response(status=201, content_type="application/sdp", text=peer.localDescription.sdp, headers={"Location": f"/session/{len(self.peers) - 1}", **CORS})
