@@ -181,7 +181,6 @@ fn refusal(node: &Tree, path: tree::Path, words: String) -> Problem {
     let schema = schema::at(&path).unwrap_or(&Json::Null);
     let found = check::shown(&node.value, schema);
     let fault = match &node.value {
-        Value::Text(_) if words == "invalid socket address syntax" => Fault::Value { expected: schema::SOCKET_ADDRESS.into(), found },
         Value::Text(_) if schema["format"].is_string() => Fault::Value { expected: schema::expectation(schema), found },
         Value::Table(_) | Value::List(_) => Fault::Invalid(words),
         _ if schema::is_sensitive(schema) => Fault::Invalid(words),

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Rtmp {
     /// TCP address to listen on.
-    #[schemars(extend("format" = "socket-address"))]
     pub listen: SocketAddr,
     /// Chunk size announced to peers, bytes.
     #[schemars(range(min = 128, max = 1_000_000))]

@@ -14,9 +14,6 @@ use super::tree::{Path, Step};
 /// End of the key that names a file to read a secret from.
 pub const FILE_SUFFIX: &str = "_file";
 
-/// What an address to listen on looks like.
-pub const SOCKET_ADDRESS: &str = "ADDRESS:PORT in quotes, such as \"0.0.0.0:8080\"";
-
 /// The whole schema, without references.
 pub fn root() -> &'static Json {
     static ROOT: OnceLock<Json> = OnceLock::new();
@@ -35,6 +32,10 @@ fn close(schema: &mut Json) {
         Json::Object(object) => {
             if let Some(Json::Object(keys)) = object.get_mut("properties") {
                 add_file_keys(keys);
+                // The schema of a socket address says nothing of its form; every `listen` is one.
+                if let Some(Json::Object(listen)) = keys.get_mut("listen") {
+                    listen.insert("format".into(), "socket-address".into());
+                }
                 if !object.contains_key("additionalProperties") {
                     object.insert("additionalProperties".into(), Json::Bool(false));
                 }
@@ -151,7 +152,7 @@ fn of_type(schema: &Json, name: &str) -> String {
         "array" => "a list".into(),
         "object" => "a table".into(),
         _ => match schema["format"].as_str() {
-            Some("socket-address") => SOCKET_ADDRESS.into(),
+            Some("socket-address") => "ADDRESS:PORT in quotes, such as \"0.0.0.0:8080\"".into(),
             Some("ip" | "ipv4" | "ipv6") => "an IP address in quotes".into(),
             _ => "a string".into(),
         },

@@ -15,7 +15,6 @@ use super::Secret;
 #[serde(default)]
 pub struct Http {
     /// TCP address to listen on. `127.0.0.1:8080` keeps other machines out.
-    #[schemars(extend("format" = "socket-address"))]
     pub listen: SocketAddr,
     /// Web origins whose pages may use WHIP, WHEP, FLV and the API from a browser, such as
     /// `https://app.example.org`. `*` allows every origin; an empty list allows none but the pages served here.

@@ -25,7 +25,39 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
     let mut problems = port_conflicts(config, tree);
     problems.extend(push_names(config, tree));
     problems.extend(idle_patterns(config, tree));
+    let refuse = |path: Path, why: String| {
+        let path = tree.restore(&path);
+        Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(why) }
+    };
+    problems.extend(bad_directive(&config.log.level).map(|why| refuse("log.level".into(), why)));
+    let origins = config.http.cors_origins.iter().enumerate().filter(|(_, origin)| !is_origin(origin));
+    problems.extend(origins.map(|(i, origin)| {
+        let why = format!("expected \"*\" or SCHEME://HOST[:PORT] such as \"https://app.example.org\", found {origin:?}");
+        refuse(Path::from("http.cors_origins").index(i), why)
+    }));
     problems
+}
+
+/// Browsers send an origin without path and compare it letter by letter.
+fn is_origin(text: &str) -> bool {
+    text == "*" || url::Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text)
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// What is wrong with log directives. The logger itself takes a misspelt level for the name of a module.
+fn bad_directive(text: &str) -> Option<String> {
+    text.split(',').map(str::trim).find_map(|directive| {
+        let (module, level) = directive.split_once('=').map_or(("", directive), |(module, level)| (module, level));
+        if !module.chars().all(|c| c.is_ascii_alphanumeric() || "_:".contains(c)) {
+            return Some(format!("{module:?} is no name of a module"));
+        }
+        if LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
+            return None;
+        }
+        let hint = super::schema::nearest(LEVELS.into_iter(), level).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+        Some(format!("{level:?} is no level (known: {}){hint}", LEVELS.join(", ")))
+    })
 }
 
 /// Patterns that no stream name can fit.

@@ -180,6 +180,17 @@ fn a_push_name_is_made_of_plain_characters() {
 }
 
 #[test]
+fn log_levels_and_web_origins_that_would_do_nothing_are_refused() {
+    check_message(
+        "[log]\nlevel = \"warn,patchbay_rtmp=inof\"\n[http]\ncors_origins = [\"*\", \"https://a.example/\"]\n",
+        "patchbay.toml:2:9: log.level: \"inof\" is no level (known: off, error, warn, info, debug, trace); did you mean \"info\"?\n\
+         patchbay.toml:4:22: http.cors_origins[1]: expected \"*\" or SCHEME://HOST[:PORT] such as \"https://app.example.org\", \
+         found \"https://a.example/\"\n2 problems; nothing was changed.",
+    );
+    assert!(parse("[log]\nlevel = \"info,patchbay_rtmp::proto=debug\"\n[http]\ncors_origins = [\"http://localhost:3000\"]\n").is_ok());
+}
+
+#[test]
 fn lists_have_an_end() {
     let push = |i| format!("[[pushes]]\nname = \"p{i}\"\nstream = \"x\"\nurl = \"rtmp://h/x\"\n");
     assert_eq!(parse(&(0..200).map(push).collect::<String>()).unwrap().pushes.len(), 200);
