@@ -8,7 +8,6 @@
 mod check;
 mod docs;
 mod overlay;
-mod pending;
 mod problem;
 mod routing;
 mod schema;
@@ -48,8 +47,8 @@ pub struct Config {
     pub http: Http,
     /// The HTTP API under `/v1`.
     pub api: Api,
-    /// RTMP publishing, playing and pushing.
-    pub rtmp: pending::Rtmp,
+    /// RTMP publishing, playing and pushing; HTTP-FLV and WebSocket-FLV.
+    pub rtmp: patchbay_rtmp::Config,
     /// WebRTC publishing (WHIP) and playing (WHEP).
     pub webrtc: patchbay_webrtc::Config,
     /// Decoding and encoding. What is encoded, and at which bit rate, is said by `[[rules]]`.
