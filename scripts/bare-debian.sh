@@ -21,7 +21,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 repo=$PWD
-dir=${BARE_DIR:-/var/tmp/patchbay-bare}
+dir=$(realpath -m "${BARE_DIR:-/var/tmp/patchbay-bare}")
 root=$dir/root
 limit=${BARE_TIMEOUT:-3600}
 url=${DEMO_URL:-http://127.0.0.1:8080/}
@@ -47,8 +47,18 @@ make_base() {
   touch "$dir/base/.complete"
 }
 
+end_inside() { # NAME SIGNAL: to the processes in the root of that name, or with "" to all of them
+  local p
+  for p in /proc/[0-9]*; do
+    [ "$(readlink "$p/root" 2>/dev/null)" = "$root" ] || continue
+    [ -z "$1" ] || [ "$(cat "$p/comm" 2>/dev/null)" = "$1" ] || continue
+    kill -s "$2" "${p#/proc/}" 2>/dev/null || true
+  done
+}
+
 unmount() {
   local m
+  end_inside "" KILL # what is left of an earlier call
   for m in root/.rustup sys dev/shm dev/pts dev proc; do
     mountpoint -q "$root/$m" && umount -l "$root/$m"
   done
@@ -139,10 +149,10 @@ demo() {
   say "demo answers on $url, $((SECONDS - start)) s after make run"
   tail -n 20 "$log"
   if [ -n "${DEMO_PROBE:-}" ]; then bash -c "$DEMO_PROBE" || rc=$?; say "probe: exit $rc"; fi
-  # timeout passes the signal on to make and the demo.
-  kill -INT "$(pgrep -o -f "^target/release/patchbay demo" 2>/dev/null || echo $pid)" 2>/dev/null || true
+  end_inside patchbay INT
   for ((i = 0; i < 100; i++)); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done
-  kill $pid 2>/dev/null || true
+  kill -0 $pid 2>/dev/null && say "the demo did not end within 10 s of SIGINT"
+  end_inside "" KILL
   wait $pid 2>/dev/null || true
   return $rc
 }
