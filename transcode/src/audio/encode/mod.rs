@@ -1,0 +1,18 @@
+//! Audio encoders: one file per library.
+
+#[cfg(feature = "fdk")]
+pub(crate) mod fdk;
+#[cfg(not(feature = "fdk"))]
+pub(crate) mod ffmpeg_aac;
+pub(crate) mod opus;
+
+use patchbay_media::AudioTarget;
+
+use crate::engine::within;
+use crate::error::CodecError;
+
+/// Refuses what no encoder here takes.
+fn check_target(target: &AudioTarget) -> Result<(), CodecError> {
+    within("target channel count", u64::from(target.channels), 2)?;
+    within("target sample rate", u64::from(target.sample_rate), 96_000)
+}

@@ -1,0 +1,57 @@
+//! Pictures: the two traits every video codec implements, and the pictures that pass between them.
+
+pub(crate) mod decode;
+pub(crate) mod encode_h264;
+pub(crate) mod pipeline;
+mod scale;
+
+use bytes::Bytes;
+use ffmpeg_next as ffmpeg;
+use patchbay_media::{Frame, MediaTime, TrackInfo};
+
+use crate::error::CodecError;
+
+/// A decoded picture in presentation order.
+pub(crate) struct Picture {
+    pub(crate) frame: ffmpeg::frame::Video,
+    pub(crate) pts: MediaTime,
+    /// When the packet it came in reached patchbay.
+    pub(crate) arrival: MediaTime,
+}
+
+/// Packets to pictures.
+pub(crate) trait VideoDecoder: Send {
+    /// Takes one packet; afterwards [`Self::receive`] must be called until it has nothing more.
+    ///
+    /// # Errors
+    /// [`CodecError::Packet`] when only this packet is bad.
+    fn send(&mut self, frame: &Frame) -> Result<(), CodecError>;
+
+    /// The next picture, if there is one now.
+    fn receive(&mut self) -> Result<Option<Picture>, CodecError>;
+
+    /// No packet follows: the rest can be received.
+    fn drain(&mut self);
+
+    /// While `on`, pictures that no other needs may be left out: nobody is going to see them.
+    fn hurry(&mut self, on: bool);
+}
+
+/// One coded picture.
+pub(crate) struct Encoded {
+    /// In the bus's layout.
+    pub(crate) payload: Bytes,
+    pub(crate) key: bool,
+}
+
+/// Pictures to packets, without delay and in the order given.
+pub(crate) trait VideoEncoder: Send {
+    /// Encodes a picture of the size and format it was opened for, as a key picture if `key`.
+    fn encode(&mut self, picture: &mut Picture, key: bool) -> Result<Option<Encoded>, CodecError>;
+
+    /// The track that comes out.
+    fn track_info(&self) -> &TrackInfo;
+
+    /// Whether it was opened for pictures like this one.
+    fn fits(&self, picture: &Picture) -> bool;
+}

@@ -1,0 +1,184 @@
+//! Audio renditions with real codecs at both ends.
+
+mod common;
+
+use common::*;
+use patchbay_bus::{EndReason, now};
+use patchbay_media::{AudioTarget, Codec, MediaTime, Target};
+use patchbay_transcode::RenditionState;
+
+/// Silence with a click every half second, at .25 and .75 of each second.
+const CLICKS: &str = "aevalsrc='if(lt(mod(t+0.25,0.5),0.0005),0.9,0)|0':s=44100:d=3";
+
+#[test]
+fn aac_at_44100_becomes_gap_free_opus_of_the_same_pitch_and_duration() {
+    let data = ffmpeg_file("tone.aac", &["-f", "lavfi", "-i", "sine=1000:r=44100:d=4", "-ac", "2", "-c:a", "aac", "-b:a", "128k", "-f", "adts"]);
+    let (info, frames) = adts(&data);
+    let out = transcode(info, &frames, &OPUS);
+    assert_eq!((out.ended, out.stats.state, out.stats.restarts), (EndReason::Finished, RenditionState::Ended, 0));
+    assert_continuous(&out.frames);
+    assert!(out.frames.iter().all(|f| f.key && f.duration == MediaTime::from_millis(20)));
+    let seconds = frames.len() as f64 * 1_024.0 / 44_100.0;
+    assert!((out.frames.len() as f64 - seconds * 50.0).abs() < 2.0, "{} frames of 20 ms for {seconds} s", out.frames.len());
+    let sound = listen(&out.info, &out.frames);
+    assert!(sound.purity(500, 3_500, 1_000.0) > 0.99, "purity {}", sound.purity(500, 3_500, 1_000.0));
+}
+
+#[test]
+fn a_click_comes_out_when_it_came_in_both_ways() {
+    let data = ffmpeg_file("click.aac", &["-f", "lavfi", "-i", CLICKS, "-c:a", "aac", "-b:a", "128k", "-f", "adts"]);
+    let (info, frames) = adts(&data);
+    let before = listen(&info, &frames);
+    let opus = transcode(info, &frames, &OPUS);
+    let middle = listen(&opus.info, &opus.frames);
+    let aac = transcode((*opus.info).clone(), &opus.frames, &AAC);
+    assert_continuous(&aac.frames);
+    let after = listen(&aac.info, &aac.frames);
+    for from in [600, 1_100, 1_600, 2_100] {
+        let click = before.peak(from, from + 400);
+        for (name, sound) in [("Opus", &middle), ("AAC", &after)] {
+            let off = (sound.peak(from, from + 400) - click).abs();
+            assert!(off < MediaTime::from_millis(5), "{name}: click at {click:?} is off by {off:?}");
+        }
+    }
+}
+
+#[test]
+fn a_hole_of_a_second_becomes_silence_and_what_follows_stays_in_place() {
+    let mut samples = tone(4.0, 440.0);
+    samples[3 * 96_000] = 0.99;
+    let (info, mut frames) = opus_packets(&samples);
+    let whole = transcode(info.clone(), &frames, &AAC);
+    frames.retain(|f| !(1_000..2_000).contains(&f.pts.as_millis()));
+    let holed = transcode(info, &frames, &AAC);
+    assert_continuous(&holed.frames);
+    assert_eq!(holed.frames.len(), whole.frames.len());
+    let (whole, holed) = (listen(&whole.info, &whole.frames), listen(&holed.info, &holed.frames));
+    assert!(holed.rms(1_200, 1_950) < 0.002, "the hole is not silent: {}", holed.rms(1_200, 1_950));
+    assert!(holed.purity(2_100, 2_900, 440.0) > 0.99);
+    assert_eq!(whole.peak(2_900, 3_100), holed.peak(2_900, 3_100), "the click moved");
+}
+
+#[test]
+fn one_lost_packet_is_concealed_not_silenced() {
+    let (info, mut frames) = opus_packets(&tone(2.0, 440.0));
+    frames.remove(50);
+    frames[50].loss = 1;
+    let out = transcode(info, &frames, &AAC);
+    assert_continuous(&out.frames);
+    let sound = listen(&out.info, &out.frames);
+    assert!(sound.rms(1_000, 1_020) > 0.2, "the lost 20 ms are silent: {}", sound.rms(1_000, 1_020));
+}
+
+#[test]
+fn two_hours_of_talk_with_dtx_and_a_wrong_sample_clock_stay_within_40_ms() {
+    let (info, packets) = opus_packets(&tone(0.2, 440.0));
+    // A talker: 3 s of speech, 2 s with a comfort packet each 400 ms; its clock runs 100 ppm fast.
+    let mut frames = Vec::new();
+    for second in 0..7_200_i64 {
+        for slot in 0..50_i64 {
+            let talks = second % 5 < 3;
+            if talks || slot % 20 == 0 {
+                let mut frame = packets[slot as usize % 10].clone();
+                let ms = MediaTime::from_millis(second * 1_000 + slot * 20);
+                frame.pts = MediaTime::from_nanos((ms.as_nanos() as f64 * 1.0001) as i64);
+                frame.dts = frame.pts;
+                frames.push(frame);
+            }
+        }
+    }
+    let end = frames.last().unwrap().pts;
+    let target = Target::Audio(AudioTarget { codec: Codec::Opus, sample_rate: 8_000, channels: 1, bitrate_bps: 12_000 });
+    let mut rig = rig(info, &target);
+    for part in frames.chunks(500) {
+        part.iter().for_each(|f| rig.push(f));
+        rig.settle();
+    }
+    let out = rig.finish();
+    assert_continuous(&out.frames);
+    let last = out.frames.last().unwrap();
+    let off = (last.pts + last.duration - end - MediaTime::from_millis(20)).abs();
+    // The tail is padded to a whole frame and flushes the look-ahead.
+    assert!(off <= MediaTime::from_millis(40 + 40), "{off:?} off after two hours");
+}
+
+#[test]
+fn any_rate_and_channel_count_comes_in() {
+    for (rate, layout, hz) in [("8000", "mono", 500.0), ("22050", "stereo", 1_000.0), ("48000", "5.1", 1_000.0), ("96000", "stereo", 1_000.0)] {
+        let source = format!("sine={hz}:r={rate}:d=2,pan={layout}|c0=c0{}", if layout == "mono" { "" } else { "|c1=c0" });
+        let data = ffmpeg_file(&format!("{rate}-{layout}.aac"), &["-f", "lavfi", "-i", &source, "-c:a", "aac", "-f", "adts"]);
+        let (info, frames) = adts(&data);
+        let out = transcode(info.clone(), &frames, &OPUS);
+        assert_continuous(&out.frames);
+        let sound = listen(&out.info, &out.frames);
+        assert!(sound.purity(300, 1_800, hz) > 0.98, "{info}: purity {}", sound.purity(300, 1_800, hz));
+        assert!((1.9..2.3).contains(&(out.frames.len() as f64 / 50.0)), "{info}: {} frames", out.frames.len());
+    }
+}
+
+#[test]
+fn telephone_codecs_and_layer_two_and_three_come_in() {
+    for (codec, name, rate, bytes) in
+        [(Codec::Pcma, "pcm_alaw", 8_000, 160), (Codec::Pcmu, "pcm_mulaw", 8_000, 160), (Codec::G722, "g722", 16_000, 160)]
+    {
+        let format = ["alaw", "mulaw", "g722"][[Codec::Pcma, Codec::Pcmu, Codec::G722].iter().position(|&c| c == codec).unwrap()];
+        let rate_text = rate.to_string();
+        let data = ffmpeg_file(name, &["-f", "lavfi", "-i", "sine=600:d=2", "-ar", &rate_text, "-ac", "1", "-c:a", name, "-f", format]);
+        let frames: Vec<_> =
+            data.chunks_exact(bytes).enumerate().map(|(n, p)| frame(MediaTime::from_millis(n as i64 * 20), p.to_vec())).collect();
+        let shape = patchbay_media::AudioShape { sample_rate: rate, channels: 1 };
+        let info = patchbay_media::TrackInfo::audio(codec, bytes::Bytes::new(), shape);
+        let out = transcode(info, &frames, &OPUS);
+        let sound = listen(&out.info, &out.frames);
+        assert!(sound.purity(300, 1_800, 600.0) > 0.97, "{codec}: purity {}", sound.purity(300, 1_800, 600.0));
+    }
+}
+
+#[test]
+fn a_muted_source_goes_on_as_silence_in_real_time() {
+    let (info, frames) = opus_packets(&tone(1.0, 440.0));
+    let mut rig = rig(info, &AAC);
+    for frame in &frames[..25] {
+        rig.push(frame);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let made = rig.rendition.stats().frames_out as f64 * 1_024.0 / 48_000.0;
+    assert!((0.9..1.35).contains(&made), "0.5 s came, 0.7 s passed, {made} s went out");
+    let out = rig.finish();
+    assert_continuous(&out.frames);
+    let sound = listen(&out.info, &out.frames);
+    assert!(sound.rms(700, 1_000) < 0.002);
+}
+
+#[test]
+fn dropping_the_rendition_ends_its_track() {
+    let (info, frames) = opus_packets(&tone(0.5, 440.0));
+    let mut rig = rig(info, &AAC);
+    frames.iter().for_each(|f| rig.push(f));
+    rig.settle();
+    let track = rig.rendition.track().clone();
+    let source = rig.writer.track().clone();
+    drop(rig.rendition);
+    let begun = now();
+    while track.ended().is_none() || source.reader_count() > 0 {
+        assert!(now() - begun < MediaTime::from_secs(2), "still running");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(track.ended(), Some(EndReason::Stopped));
+}
+
+#[test]
+fn added_delay_of_live_audio_stays_within_60_ms() {
+    let (info, frames) = opus_packets(&tone(1.5, 440.0));
+    let mut rig = rig(info, &AAC);
+    let begun = std::time::Instant::now();
+    for (n, frame) in frames.iter().enumerate() {
+        let due = std::time::Duration::from_millis(n as u64 * 20);
+        std::thread::sleep(due.saturating_sub(begun.elapsed()));
+        rig.push(frame);
+    }
+    rig.settle();
+    let stats = rig.rendition.stats();
+    assert!(stats.added_delay_p50_ns < 20_000_000, "{stats:?}");
+    assert!(stats.cpu_ns > 0 && stats.frames_out > 60, "{stats:?}");
+}

@@ -1,0 +1,233 @@
+//! What the tests share: sources made by real encoders, sinks that decode with real decoders, and a driver.
+#![allow(dead_code, reason = "every test binary uses its own part")]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ffmpeg_next as ffmpeg;
+use patchbay_bus::{EndReason, Item, Lag, Limits, Reader, Signal, Start, Track, TrackWriter, now};
+use patchbay_media::aac::{AudioSpecificConfig, OBJECT_AAC_LC};
+use patchbay_media::{AudioShape, AudioTarget, Codec, Frame, MediaTime, Target, TrackInfo};
+use patchbay_transcode::{Engine, EngineConfig, Rendition, RenditionStats};
+
+pub const OPUS: Target = Target::Audio(AudioTarget { codec: Codec::Opus, sample_rate: 48_000, channels: 2, bitrate_bps: 96_000 });
+pub const AAC: Target = Target::Audio(AudioTarget { codec: Codec::Aac, sample_rate: 48_000, channels: 2, bitrate_bps: 128_000 });
+
+/// Everything that came out of a rendition.
+pub struct Outcome {
+    pub info: Arc<TrackInfo>,
+    pub frames: Vec<Frame>,
+    pub ended: EndReason,
+    pub stats: RenditionStats,
+}
+
+/// A source track that keeps everything, and its rendition.
+pub struct Rig {
+    pub engine: Arc<Engine>,
+    pub writer: TrackWriter,
+    pub rendition: Rendition,
+    pub reader: Reader,
+}
+
+pub fn unlimited() -> Limits {
+    Limits { bytes_max: 1 << 30, span_max: MediaTime::from_secs(100_000) }
+}
+
+pub fn rig(info: TrackInfo, target: &Target) -> Rig {
+    let engine = Engine::new(EngineConfig { threads: 2 });
+    let writer = Track::create(info.kind(), Some(info), unlimited());
+    let rendition = engine.start(writer.track(), target).expect("starts");
+    let reader = rendition.track().read(Start::Newest, Lag::Keep, Arc::new(Signal::new()));
+    Rig { engine, writer, rendition, reader }
+}
+
+impl Rig {
+    /// Pushes `frame` as if it came in now.
+    pub fn push(&mut self, frame: &Frame) {
+        self.writer.push(Frame { arrival: now(), ..frame.clone() });
+    }
+
+    /// Waits until the pipeline has read everything that was pushed.
+    pub fn settle(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let pushed = self.writer.track().totals().0;
+        while self.rendition.stats().frames_in < pushed && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends the source and collects the output.
+    pub fn finish(mut self) -> Outcome {
+        self.writer.end(EndReason::Finished);
+        let (mut info, mut frames) = (None, Vec::new());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.reader.poll() {
+                Some(Item::Info(i)) => info = Some(i),
+                Some(Item::Frame(f)) => frames.push(f),
+                Some(Item::Gap(_)) => {}
+                Some(Item::End(ended)) => {
+                    let stats = self.rendition.stats();
+                    return Outcome { info: info.expect("described"), frames, ended, stats };
+                }
+                None => {
+                    assert!(Instant::now() < deadline, "the output never ended");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+}
+
+/// Transcodes `frames` faster than real time; pushes slowly enough that nothing is skipped for lag.
+pub fn transcode(info: TrackInfo, frames: &[Frame], target: &Target) -> Outcome {
+    let mut rig = rig(info, target);
+    for part in frames.chunks(20) {
+        part.iter().for_each(|f| rig.push(f));
+        rig.settle();
+    }
+    rig.finish()
+}
+
+pub fn frame(pts: MediaTime, payload: impl Into<Bytes>) -> Frame {
+    Frame { pts, dts: pts, duration: MediaTime::ZERO, key: true, loss: 0, arrival: MediaTime::ZERO, payload: payload.into() }
+}
+
+/// A file under the target directory, made by the ffmpeg command line.
+pub fn ffmpeg_file(name: &str, args: &[&str]) -> Vec<u8> {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let path = dir.join(format!("{}-{name}", std::process::id()));
+    let done = Command::new("ffmpeg").args(["-v", "error", "-y"]).args(args).arg(&path).status().expect("ffmpeg runs");
+    assert!(done.success(), "ffmpeg {args:?}");
+    let data = std::fs::read(&path).expect("ffmpeg wrote it");
+    let _ = std::fs::remove_file(&path);
+    data
+}
+
+/// AAC frames of an ADTS stream, from time zero.
+pub fn adts(data: &[u8]) -> (TrackInfo, Vec<Frame>) {
+    const RATES: [u32; 13] = [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
+    let (mut at, mut frames, mut asc) = (0, Vec::new(), None);
+    while at + 7 <= data.len() {
+        let h = &data[at..];
+        assert_eq!((h[0], h[1] & 0xf0), (0xff, 0xf0), "ADTS sync at {at}");
+        let sample_rate = RATES[usize::from(h[2] >> 2 & 15)];
+        let channels = (h[2] & 1) << 2 | h[3] >> 6;
+        asc = Some(AudioSpecificConfig { object_type: OBJECT_AAC_LC, sample_rate, channels });
+        let len = usize::from(h[3] & 3) << 11 | usize::from(h[4]) << 3 | usize::from(h[5] >> 5);
+        let head = if h[1] & 1 == 1 { 7 } else { 9 };
+        let pts = MediaTime::from_ticks(frames.len() as i64 * 1_024, sample_rate);
+        frames.push(frame(pts, Bytes::copy_from_slice(&h[head..len])));
+        at += len;
+    }
+    (AudioSpecificConfig::track_info(&asc.expect("frames").to_bytes()).unwrap(), frames)
+}
+
+/// Opus packets of 20 ms from interleaved stereo samples at 48 kHz.
+pub fn opus_packets(samples: &[f32]) -> (TrackInfo, Vec<Frame>) {
+    let mut encoder = opus::Encoder::new(48_000, opus::Channels::Stereo, opus::Application::Audio).unwrap();
+    encoder.set_bitrate(opus::Bitrate::Bits(128_000)).unwrap();
+    let packets = samples.chunks_exact(1_920).map(|c| encoder.encode_vec_float(c, 1_500).unwrap());
+    let frames = packets.enumerate().map(|(n, p)| frame(MediaTime::from_millis(n as i64 * 20), p)).collect();
+    let shape = AudioShape { sample_rate: 48_000, channels: 2 };
+    (TrackInfo::audio(Codec::Opus, Bytes::new(), shape), frames)
+}
+
+pub fn tone(seconds: f64, hz: f64) -> Vec<f32> {
+    (0..(seconds * 48_000.0) as usize)
+        .flat_map(|n| {
+            let x = (n as f64 * hz * std::f64::consts::TAU / 48_000.0).sin() as f32 * 0.5;
+            [x, x]
+        })
+        .collect()
+}
+
+/// Left channel of decoded packets, with the time of its first sample and its rate.
+pub struct Sound {
+    pub begin: MediaTime,
+    pub rate: u32,
+    pub left: Vec<f32>,
+}
+
+impl Sound {
+    pub fn at(&self, time: MediaTime) -> usize {
+        usize::try_from((time - self.begin).to_ticks(self.rate)).expect("inside")
+    }
+
+    pub fn part(&self, from_ms: i64, to_ms: i64) -> &[f32] {
+        &self.left[self.at(MediaTime::from_millis(from_ms))..self.at(MediaTime::from_millis(to_ms))]
+    }
+
+    pub fn rms(&self, from_ms: i64, to_ms: i64) -> f32 {
+        let part = self.part(from_ms, to_ms);
+        (part.iter().map(|x| x * x).sum::<f32>() / part.len() as f32).sqrt()
+    }
+
+    /// Share of the energy of a part that lies at `hz` (Goertzel).
+    pub fn purity(&self, from_ms: i64, to_ms: i64, hz: f64) -> f64 {
+        let part = self.part(from_ms, to_ms);
+        let w = std::f64::consts::TAU * hz / f64::from(self.rate);
+        let (mut re, mut im, mut all) = (0.0, 0.0, 0.0);
+        for (n, &x) in part.iter().enumerate() {
+            let (x, a) = (f64::from(x), w * n as f64);
+            re += x * a.cos();
+            im += x * a.sin();
+            all += x * x;
+        }
+        2.0 * (re * re + im * im) / (part.len() as f64 * all)
+    }
+
+    /// Time of the loudest sample in a range.
+    pub fn peak(&self, from_ms: i64, to_ms: i64) -> MediaTime {
+        let from = self.at(MediaTime::from_millis(from_ms));
+        let part = self.part(from_ms, to_ms);
+        let best = (0..part.len()).max_by(|&a, &b| part[a].abs().total_cmp(&part[b].abs())).expect("not empty");
+        self.begin + MediaTime::from_ticks((from + best) as i64, self.rate)
+    }
+}
+
+/// Decodes with libavcodec (AAC) or libopus; packets are laid end to end from the first one's time.
+pub fn listen(info: &TrackInfo, frames: &[Frame]) -> Sound {
+    let mut sound = Sound { begin: frames[0].pts, rate: 48_000, left: Vec::new() };
+    if info.codec == Codec::Opus {
+        let mut decoder = opus::Decoder::new(48_000, opus::Channels::Stereo).unwrap();
+        let mut pcm = vec![0.0; 11_520];
+        for frame in frames {
+            let n = decoder.decode_float(&frame.payload, &mut pcm, false).expect("Opus decodes");
+            sound.left.extend(pcm[..n * 2].iter().step_by(2));
+        }
+        return sound;
+    }
+    ffmpeg::init().unwrap();
+    let codec = ffmpeg::decoder::find(ffmpeg::codec::Id::AAC).unwrap();
+    let mut parameters = ffmpeg::codec::Context::new_with_codec(codec);
+    // SAFETY: a padded copy in FFmpeg's own memory, owned by the context.
+    unsafe {
+        let raw = parameters.as_mut_ptr();
+        let buffer = ffmpeg::ffi::av_mallocz(info.config.len() + 64).cast::<u8>();
+        std::ptr::copy_nonoverlapping(info.config.as_ptr(), buffer, info.config.len());
+        (*raw).extradata = buffer;
+        (*raw).extradata_size = info.config.len() as i32;
+    }
+    let mut decoder = parameters.decoder().open_as(codec).unwrap().audio().unwrap();
+    let mut pcm = ffmpeg::frame::Audio::empty();
+    for frame in frames {
+        decoder.send_packet(&ffmpeg::Packet::copy(&frame.payload)).expect("AAC decodes");
+        while decoder.receive_frame(&mut pcm).is_ok() {
+            sound.rate = pcm.rate();
+            sound.left.extend_from_slice(pcm.plane::<f32>(0));
+        }
+    }
+    sound
+}
+
+/// Every frame begins where the one before it ended, to the nanosecond of rounding.
+pub fn assert_continuous(frames: &[Frame]) {
+    for pair in frames.windows(2) {
+        let off = (pair[0].pts + pair[0].duration - pair[1].pts).abs();
+        assert!(off.as_nanos() <= 2, "{:?} + {:?} is followed by {:?}", pair[0].pts, pair[0].duration, pair[1].pts);
+    }
+}
