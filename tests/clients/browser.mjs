@@ -133,7 +133,7 @@ const result = { ok: false };
 const watchdog = setTimeout(() => { console.log(JSON.stringify({ ok: false, error: 'the client itself hung' })); process.exit(1); }, (seconds + 90) * 1000);
 const browser = await startChromium(options);
 try {
-  const page = await (await browser.newContext({ viewport: { width: 1280, height: 720 } })).newPage();
+  const page = await (await browser.newContext({ viewport: { width: 1280, height: 720 }, bypassCSP: true })).newPage();
   if (options.verbose) page.on('console', (message) => console.error('[page]', message.text()));
   page.on('pageerror', (error) => console.error('[page error]', error.message));
   await page.exposeFunction('patchbayPost', post);
