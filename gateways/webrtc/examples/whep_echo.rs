@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p patchbay-webrtc --example whep_echo -- 127.0.0.1:8080 127.0.0.1:8000`
 
-#[path = "../tests/support/hub.rs"]
+#[path = "../tests/webrtc/support/hub.rs"]
 mod hub;
 
 use patchbay_contract::Gateway as _;

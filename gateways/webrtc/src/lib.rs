@@ -9,6 +9,7 @@
 //! taken per packet. A worker reads every bus track once (`lane`), packetises each frame once, and gives the
 //! packets to its `viewer`s; `peer` is the only file that drives str0m.
 
+mod answer;
 mod config;
 mod directory;
 mod gateway;

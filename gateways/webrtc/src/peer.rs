@@ -104,7 +104,7 @@ impl Peer {
         let sdp = SdpOffer::from_sdp_string(&offer.text).map_err(|e| refuse(&e))?;
         let answer = rtc.sdp_api().accept_offer(sdp).map_err(|e| refuse(&e))?;
         let peer = Self { rtc, identity: identity.clone(), deadline: now, paths: SmallVec::new(), checked_at: now };
-        Ok((peer, answer.to_sdp_string(), ufrag))
+        Ok((peer, crate::answer::as_one_stream(answer.to_sdp_string()), ufrag))
     }
 
     /// Takes a datagram from the network.

@@ -58,7 +58,6 @@ impl PassHub {
     fn closer(&self, protocol: &'static str) -> Box<dyn FnOnce(Cause) + Send> {
         let ended = self.ended.clone();
         Box::new(move |cause| {
-            eprintln!("{protocol} session ended: {cause:?}");
             ended.lock().unwrap().push((protocol, cause));
         })
     }

@@ -1,0 +1,5 @@
+//! The gateway in process over loopback, with str0m as the other peer.
+
+mod media;
+mod signalling;
+mod support;

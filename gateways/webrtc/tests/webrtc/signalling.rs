@@ -1,0 +1,140 @@
+//! What the HTTP side promises, and what strangers on the UDP port get: nothing.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use str0m::media::Direction;
+use crate::support::Server;
+use crate::support::client::Client;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+fn agent() -> Agent {
+    Agent::config_builder().http_status_as_error(false).allow_non_standard_methods(true).build().into()
+}
+
+fn post(url: &str, content_type: &str, body: &str) -> Response<Body> {
+    agent().post(url).header("content-type", content_type).send(body).unwrap()
+}
+
+fn code(mut response: Response<Body>) -> (u16, String) {
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let problem: serde_json::Value = serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap();
+    (response.status().as_u16(), problem["code"].as_str().unwrap().to_owned())
+}
+
+const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n\
+    a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=fingerprint:sha-256 40:0F:88:08:0F:57:A6:B4:2D:EB:2F:30:66:B8:4E:66:6B:3D:B1:63:8A:33:63:B8:F9:6B:A8:6C:62:16:72:D0\r\n\
+    a=setup:actpass\r\na=mid:0\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n";
+
+#[test]
+fn refusals_say_what_is_wrong() {
+    let server = Server::start(1);
+    let (whip, whep) = (server.url("/whip/live/a"), server.url("/whep/live/a"));
+    assert_eq!(code(post(&whip, "text/plain", OFFER)), (415, "unsupported".into()));
+    assert_eq!(code(post(&whip, "application/sdp", "hello")), (400, "bad_request".into()));
+    assert_eq!(code(post(&whip, "application/sdp", OFFER)), (422, "unprocessable".into()), "recvonly cannot publish");
+    assert_eq!(code(post(&whep, "application/sdp", OFFER)), (404, "stream_not_found".into()));
+    assert_eq!(code(post(&whep, "application/sdp", &OFFER.replace("opus", "ilbc"))), (406, "not_acceptable".into()));
+    assert_eq!(code(post(&server.url("/whip/live/-rf"), "application/sdp", OFFER)), (400, "bad_stream_name".into()));
+    assert_eq!(post(&whip, "application/sdp", &"v".repeat(100_000)).status(), 413);
+    assert!(server.hub.bus.list().is_empty(), "a refused offer leaves nothing behind");
+}
+
+#[test]
+fn sessions_are_resources() {
+    let server = Server::start(1);
+    let response = post(&server.url("/whep/live/a?wait=1"), "application/sdp; charset=utf-8", OFFER);
+    assert_eq!(response.status(), 201);
+    assert!(response.headers().contains_key("etag"));
+    let url = server.url(response.headers()["location"].to_str().unwrap());
+    let patch = |content_type: &str, body: &str| agent().patch(&url).header("content-type", content_type).send(body).unwrap();
+    let fragment = "application/trickle-ice-sdpfrag";
+    let trickled = patch(fragment, "a=ice-ufrag:abcd\r\na=ice-pwd:x\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n");
+    assert_eq!((trickled.status().as_u16(), trickled.headers().contains_key("etag")), (204, false));
+    assert_eq!(patch("text/plain", "").status(), 415);
+    assert_eq!(patch(fragment, "garbage").status(), 400);
+    assert_eq!(patch(fragment, "a=ice-ufrag:other\r\na=ice-pwd:y\r\n").status(), 422, "ICE restart is not supported");
+    let stale = agent().patch(&url).header("content-type", fragment).header("if-match", "\"9\"").send("a=ice-ufrag:abcd").unwrap();
+    assert_eq!(stale.status(), 412);
+    assert_eq!(agent().get(&url).call().unwrap().status(), 204);
+    let stranger = agent().delete(&url).header("authorization", "Bearer other").call().unwrap();
+    assert_eq!(stranger.status(), 401);
+    assert_eq!(agent().delete(&url).call().unwrap().status(), 200);
+    assert_eq!(code(agent().delete(&url).call().unwrap()), (404, "session_not_found".into()));
+}
+
+#[test]
+fn browsers_of_other_origins_may_use_it() {
+    let server = Server::start(1);
+    for path in ["/whip/live/a", "/whep/live/a", "/rtc/v1/whip/?app=live&stream=a"] {
+        let response = agent().options(server.url(path)).header("origin", "http://x").header("access-control-request-method", "POST").call().unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["access-control-allow-origin"], "*");
+        assert_eq!(response.headers()["accept-post"], "application/sdp");
+        assert_eq!(agent().get(server.url(path)).call().unwrap().status(), 204);
+    }
+    let response = agent().post(server.url("/rtc/v1/whep/?app=live&stream=a&wait=1")).header("origin", "http://x");
+    let response = response.header("content-type", "application/sdp").send(OFFER).unwrap();
+    assert_eq!(response.status(), 201);
+    let exposed = response.headers()["access-control-expose-headers"].to_str().unwrap().to_ascii_lowercase();
+    assert!(exposed.contains("location") && exposed.contains("etag") && exposed.contains("link"));
+}
+
+#[test]
+fn strangers_on_the_port_get_no_answer() {
+    let server = Server::start(2);
+    let session = post(&server.url("/whep/live/a?wait=1"), "application/sdp", OFFER);
+    assert_eq!(session.status(), 201);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let unknown_ufrag = {
+        let mut request = vec![0, 1, 0, 16, 0x21, 0x12, 0xa4, 0x42];
+        request.extend([9; 12]);
+        request.extend([0, 6, 0, 9]);
+        request.extend(b"nope:abcd\0\0\0");
+        request
+    };
+    let client_hello = [[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 1].as_slice(), &[0; 99]].concat();
+    for datagram in [&unknown_ufrag[..], &client_hello, &[0x80, 0x60, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], &[0xff; 1_400], &[0], &[]] {
+        socket.send_to(datagram, server.udp).unwrap();
+        assert!(socket.recv_from(&mut [0; 2_000]).is_err(), "{:02x?} was answered", &datagram[..datagram.len().min(8)]);
+    }
+}
+
+#[test]
+fn a_known_ufrag_without_the_password_gets_no_answer_and_opens_nothing() {
+    let server = Server::start(1);
+    let mut session = post(&server.url("/whep/live/a?wait=1"), "application/sdp", OFFER);
+    let answer = session.body_mut().read_to_string().unwrap();
+    let ufrag = answer.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap().trim().to_owned();
+    let name = format!("{ufrag}:abcd");
+    let mut body = vec![0, 6, 0, name.len() as u8];
+    body.extend(name.as_bytes());
+    body.resize(body.len().next_multiple_of(4), 0);
+    body.extend([0, 0x24, 0, 4, 1, 2, 3, 4, 0, 0x25, 0, 0, 0x80, 0x2a, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 8, 0, 20]);
+    body.extend([0xee; 20]);
+    let mut request = vec![0, 1, 0, body.len() as u8, 0x21, 0x12, 0xa4, 0x42];
+    request.extend([9; 12]);
+    request.extend(body);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    socket.send_to(&request, server.udp).unwrap();
+    assert!(socket.recv_from(&mut [0; 2_000]).is_err());
+    socket.send_to(&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1], server.udp).unwrap();
+    assert!(socket.recv_from(&mut [0; 2_000]).is_err());
+}
+
+#[test]
+fn a_session_that_never_connects_is_taken_back() {
+    let server = Server::with(patchbay_webrtc::Config { workers: 1, connect_timeout_s: 1, half_open_max: 1, ..Default::default() });
+    let whep = server.url("/whep/live/a?wait=1");
+    assert_eq!(post(&whep, "application/sdp", OFFER).status(), 201);
+    let refused = post(&whep, "application/sdp", OFFER);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(code(refused), (503, "too_many".into()));
+    std::thread::sleep(Duration::from_millis(1_800));
+    assert_eq!(server.hub.ended.lock().unwrap().last().unwrap().1.code, "never_connected");
+    let mut viewer = Client::open(&whep, Direction::RecvOnly);
+    viewer.connect();
+}

@@ -1,0 +1,122 @@
+//! A full (not lite) ICE WebRTC client on str0m.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use str0m::change::SdpAnswer;
+use str0m::media::{Direction, KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid};
+use str0m::net::{Protocol, Receive};
+use str0m::{Candidate, Event, Input, Output, Rtc};
+
+pub struct Client {
+    rtc: Rtc,
+    socket: UdpSocket,
+    address: SocketAddr,
+    pub session: String,
+    pub answer: String,
+    pub video: Mid,
+    pub audio: Mid,
+    pub connected: bool,
+    pub closed: bool,
+    pub media: Vec<MediaData>,
+    pub keyframe_requests: usize,
+    pub datagrams: usize,
+}
+
+impl Client {
+    /// POSTs an offer for audio and video to `url`.
+    pub fn open(url: &str, direction: Direction) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut rtc = Rtc::builder().build(Instant::now());
+        rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
+        let mut api = rtc.sdp_api();
+        let audio = api.add_media(MediaKind::Audio, direction, None, None, None);
+        let video = api.add_media(MediaKind::Video, direction, None, None, None);
+        let (offer, pending) = api.apply().unwrap();
+        let mut response = ureq::post(url).header("content-type", "application/sdp").send(offer.to_sdp_string()).unwrap();
+        assert_eq!(response.status(), 201);
+        let base = url.split('/').take(3).collect::<Vec<_>>().join("/");
+        let session = format!("{base}{}", response.headers()["location"].to_str().unwrap());
+        let answer = response.body_mut().read_to_string().unwrap();
+        rtc.sdp_api().accept_answer(pending, SdpAnswer::from_sdp_string(&answer).unwrap()).unwrap();
+        Self {
+            rtc,
+            socket,
+            address,
+            session,
+            answer,
+            video,
+            audio,
+            connected: false,
+            closed: false,
+            media: Vec::new(),
+            keyframe_requests: 0,
+            datagrams: 0,
+        }
+    }
+
+    /// Runs until `done` or the time is over; returns whether it was done.
+    pub fn run(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let end = Instant::now() + limit;
+        while !done(self) {
+            if Instant::now() >= end {
+                return false;
+            }
+            self.step(end);
+        }
+        true
+    }
+
+    pub fn connect(&mut self) {
+        assert!(self.run(Duration::from_secs(5), |c| c.connected), "no DTLS session within 5 s");
+    }
+
+    fn step(&mut self, end: Instant) {
+        let next = loop {
+            match self.rtc.poll_output().unwrap() {
+                Output::Timeout(at) => break at,
+                Output::Transmit(t) => drop(self.socket.send_to(&t.contents, t.destination)),
+                Output::Event(Event::Connected) => self.connected = true,
+                Output::Event(Event::Closed) => self.closed = true,
+                Output::Event(Event::MediaData(data)) => self.media.push(data),
+                Output::Event(Event::KeyframeRequest(_)) => self.keyframe_requests += 1,
+                Output::Event(_) => {}
+            }
+        };
+        let wait = next.min(end).saturating_duration_since(Instant::now()).clamp(Duration::from_micros(100), Duration::from_millis(5));
+        self.socket.set_read_timeout(Some(wait)).unwrap();
+        let mut buffer = [0; 2_000];
+        if let Ok((n, source)) = self.socket.recv_from(&mut buffer) {
+            self.datagrams += 1;
+            let input = Receive::new(Protocol::Udp, source, self.address, &buffer[..n]).unwrap();
+            self.rtc.handle_input(Input::Receive(Instant::now(), input)).unwrap();
+        }
+        self.rtc.handle_input(Input::Timeout(Instant::now())).unwrap();
+    }
+
+    pub fn write(&mut self, mid: Mid, time: MediaTime, data: &[u8]) {
+        let writer = self.rtc.writer(mid).unwrap();
+        let pt = writer.payload_params().next().unwrap().pt();
+        writer.write(pt, Instant::now(), time, data.to_vec()).unwrap();
+    }
+
+    pub fn request_keyframe(&mut self) {
+        let mut writer = self.rtc.writer(self.video).unwrap();
+        writer.request_keyframe(None, KeyframeRequestKind::Pli).unwrap();
+    }
+
+    /// Gives up everything but the socket: a receiver that costs next to nothing.
+    pub fn into_blind(self) -> (UdpSocket, String) {
+        (self.socket, self.session)
+    }
+
+    pub fn delete(&self) -> u16 {
+        ureq::delete(&self.session).call().unwrap().status().as_u16()
+    }
+
+    /// Payloads of one kind, in order.
+    pub fn received(&self, mid: Mid) -> Vec<&MediaData> {
+        self.media.iter().filter(|m| m.mid == mid).collect()
+    }
+}
