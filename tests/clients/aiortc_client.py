@@ -2,7 +2,7 @@
 """aiortc as WHIP publisher, WHEP player, or small WHIP + WHEP server that other clients are tested and calibrated with.
 
   aiortc_client.py whip URL [--seconds 10] [--file F] [--width 640 --height 360 --fps 30]
-  aiortc_client.py whep URL [--seconds 10] [--stamp n|wall] [--wav OUT.wav]
+  aiortc_client.py whep URL [--seconds 10] [--stamp n|wall] [--settle 2] [--wav OUT.wav]
   aiortc_client.py serve PORT [--seconds 60]      POST /whip and POST /whep on RTC_HOST; /whep plays what /whip got,
                                                   or a stamped picture with beeps
 Prints one JSON object (serve: one line when it listens) and exits 1 when it failed.
@@ -60,7 +60,7 @@ async def connected(peer, seconds=8):
 
 
 async def client(args, out):
-    peer, meter = new_peer(), Meter(args.stamp, args.fps, args.wav)
+    peer, meter = new_peer(), Meter(args.stamp, args.fps, args.settle, args.wav)
     readers = []
     if args.command == "whep":
         peer.addTransceiver("audio", direction="recvonly")
@@ -162,6 +162,7 @@ def main():
     p.add_argument("--seconds", type=float, default=10)
     p.add_argument("--codec", default="H264")
     p.add_argument("--stamp", choices=["n", "wall"], default="wall")
+    p.add_argument("--settle", type=float, default=2, help="seconds after the first frame that are not judged")
     p.add_argument("--file")
     p.add_argument("--wav")
     p.add_argument("--token")

@@ -18,6 +18,7 @@ how long
 measure
   --stamp n|wall    what the source's stamps are: frame numbers or the wall clock (wall)
   --fps N           of the source (30)             --shot F.png      screenshot at the end
+  --settle N        seconds after the first frame in which stamps and lip-sync are not judged (2)
   --no-stamp        do not expect stamps           --sdp             offer and answer into the report
 negotiate
   --codec C         video codec alone in the offer (H264 for --whip)  --no-video / --no-audio
@@ -33,7 +34,7 @@ const flag = { type: 'boolean' };
 const { values: options } = parseArgs({
   options: {
     whip: text, whep: text, flv: text, page: text, seconds: text, 'whep-delay': text, stamp: text, fps: text, shot: text, codec: text, token: text,
-    width: text, height: text, 'min-kbps': text, 'max-kbps': text, 'video-file': text, 'audio-file': text, click: text, chromium: text,
+    width: text, height: text, 'min-kbps': text, 'max-kbps': text, 'video-file': text, 'audio-file': text, click: text, chromium: text, settle: text,
     canvas: flag, 'no-stamp': flag, sdp: flag, cors: flag, 'no-video': flag, 'no-audio': flag, 'ignore-cors': flag, verbose: flag, help: flag,
   },
 });
@@ -43,7 +44,7 @@ if (options.help || !(options.whip || options.whep || options.flv || options.pag
 }
 
 const seconds = Number(options.seconds ?? 10);
-const measure = { kind: options.stamp ?? 'wall', fps: Number(options.fps ?? 30) };
+const measure = { kind: options.stamp ?? 'wall', fps: Number(options.fps ?? 30), settle: Number(options.settle ?? 2) };
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const resources = [];
 const authorization = options.token ? { authorization: 'Bearer ' + options.token } : {};

@@ -70,8 +70,8 @@ class Beeps(MediaStreamTrack):
 class Meter:
     """Reads tracks to their end and keeps what was seen and heard."""
 
-    def __init__(self, kind, fps, wav=None):
-        self.kind, self.fps, self.wav_path, self.wav = kind, fps, wav, None
+    def __init__(self, kind, fps, settle, wav=None):
+        self.kind, self.fps, self.settle, self.wav_path, self.wav = kind, fps, settle, wav, None
         self.frames = self.unreadable = self.samples = 0
         self.stamps, self.flashes, self.beeps = [], [], []
         self.lit, self.quiet, self.energy = False, 1 << 30, 0.0
@@ -133,14 +133,17 @@ class Meter:
     def report(self, since):
         if self.wav:
             self.wav.close()
-        offsets = [min((b - f for b in self.beeps), key=abs) * 1000 for f in self.flashes if self.beeps]
+        # A player that joins late may be given the whole group so far and hurry through it: not judged.
+        settled = (self.first_frame_at or 0) + self.settle
+        beeps = [b for b in self.beeps if b >= settled]
+        offsets = [min((b - f for b in beeps), key=abs) * 1000 for f in self.flashes if beeps and f >= settled]
         offsets = [round(o) for o in offsets if abs(o) < 450]
         p = stamp.percentile
         return {
             "size": self.size,
             "firstFrameMs": self.first_frame_at and round((self.first_frame_at - since) * 1000),
             "frames": {"presented": self.frames, "unreadable": self.unreadable},
-            "stamps": stamp.summarise(self.stamps, self.kind, self.fps),
+            "stamps": stamp.summarise([s for s in self.stamps if s[0] >= settled * 1000], self.kind, self.fps),
             "lipSyncMs": {"flashes": len(self.flashes), "beeps": len(self.beeps), "pairs": len(offsets), "p50": p(offsets, 0.5), "min": p(offsets, 0), "max": p(offsets, 1)},
             "audio": {"samples": self.samples, "rate": self.rate, "rms": round((self.energy / self.samples) ** 0.5 / 32768, 5) if self.samples else 0},
         }

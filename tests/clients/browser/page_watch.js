@@ -162,6 +162,7 @@
         size: this.size,
         error: this.error,
         firstFrameAt: this.firstFrameAt,
+        timeOrigin: performance.timeOrigin,
         currentTime: this.video.currentTime,
         dropped: quality.droppedVideoFrames,
         total: quality.totalVideoFrames,

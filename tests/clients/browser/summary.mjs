@@ -59,14 +59,21 @@ export function summariseLipSync(flashes, beeps) {
   return { flashes: flashes.length, beeps: beeps.length, pairs: offsets.length, p50: percentile(offsets, 0.5), min: percentile(offsets, 0), max: percentile(offsets, 1) };
 }
 
-/** Everything the watcher recorded, as figures. `since`: performance.now() from which the first frame is timed. */
+/**
+ * Everything the watcher recorded, as figures. `since`: performance.now() from which the first frame is timed.
+ * `options.settle`: seconds after the first frame that are not judged, because a player that joins late may be given the
+ * whole group so far and hurry through it.
+ */
 export function summariseWatch(raw, since, options) {
+  const settled = raw.firstFrameAt + options.settle * 1000;
+  const later = (times) => times.filter((t) => t >= settled);
+  const samples = raw.samples.filter(([wall]) => wall - raw.timeOrigin >= settled);
   return {
     size: raw.size,
     firstFrameMs: raw.firstFrameAt === null ? null : Math.max(0, Math.round(raw.firstFrameAt - since)),
     frames: { presented: raw.presented, callbacks: raw.callbacks, skipped: raw.skipped, unreadable: raw.unreadable, looks: raw.looks, dropped: raw.dropped },
-    stamps: summariseStamps(raw.samples, options),
-    lipSyncMs: summariseLipSync(raw.flashes, raw.beeps),
+    stamps: summariseStamps(samples, options),
+    lipSyncMs: summariseLipSync(later(raw.flashes), later(raw.beeps)),
     audio: { seconds: raw.rms.length, rms: percentile(raw.rms.map((x) => x * 1e5), 0.5) / 1e5, loudest: Math.max(0, ...raw.rms) },
     ...(raw.error ? { readerError: raw.error } : {}),
   };
