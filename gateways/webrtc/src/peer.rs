@@ -24,7 +24,7 @@ use crate::stun;
 /// Most addresses one session may have proved.
 const PATHS_MAX: usize = 8;
 /// How long sent video packets can be repeated.
-const RTX_AGE: Duration = Duration::from_secs(2);
+const RTX_AGE: Duration = Duration::from_secs(1);
 
 fn crypto() -> &'static Arc<CryptoProvider> {
     static CRYPTO: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
