@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use patchbay_bus::{Lag, Limits, Signal, Start, Track};
-use patchbay_media::{Codec, Kind, Target};
+use patchbay_media::{Codec, Kind, MediaTime, Target};
 
 use crate::audio::pipeline::AudioStage;
 use crate::error::CodecError;
@@ -16,13 +17,23 @@ use crate::video::pipeline::VideoStage;
 use crate::{ff, limits};
 
 /// How far a pipeline may be behind its source before it skips to the newest group.
-const LAG_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+const LAG_MAX: Duration = Duration::from_secs(1);
 
 /// How the engine is set up.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
     /// Codec threads; 0 means one per core.
     pub threads: usize,
+    /// How long a live audio source may be quiet before silence goes out in its place. Doubles, up to a second,
+    /// for a source that turns out to deliver in bursts.
+    pub silence_after: Duration,
+}
+
+impl Default for EngineConfig {
+    /// One thread per core, silence after 100 ms.
+    fn default() -> Self {
+        Self { threads: 0, silence_after: Duration::from_millis(100) }
+    }
 }
 
 /// Why a rendition cannot start.
@@ -53,6 +64,7 @@ pub enum StartError {
 /// Decoders, encoders and their threads.
 pub struct Engine {
     pool: Pool,
+    silence_after: MediaTime,
 }
 
 impl Engine {
@@ -68,7 +80,7 @@ impl Engine {
             Ok(pool) => pool,
             Err(e) => panic!("cannot start {threads} codec threads: {e}"),
         };
-        Arc::new(Self { pool })
+        Arc::new(Self { pool, silence_after: config.silence_after.into() })
     }
 
     /// Codecs that can be decoded, and codecs that can be encoded.
@@ -95,7 +107,7 @@ impl Engine {
         }
         let (stage, out_info): (Box<dyn Stage>, _) = match target {
             Target::Audio(audio) => {
-                let (stage, info) = AudioStage::new(*audio)?;
+                let (stage, info) = AudioStage::new(*audio, self.silence_after)?;
                 (Box::new(stage), Some(info))
             }
             // A video encoder is opened with the first picture: only that tells its size.

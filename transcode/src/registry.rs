@@ -54,19 +54,16 @@ fn present<T>(lines: &[Line<T>]) -> impl Iterator<Item = Codec> + '_ {
 }
 
 fn find<T: Copy>(lines: &[Line<T>], codec: Codec, role: &'static str) -> Result<T, CodecError> {
-    lines
-        .iter()
-        .find(|(c, present, _)| *c == codec && present(codec))
-        .map(|(.., open)| *open)
-        .ok_or(CodecError::Open { codec, role, why: LibraryError::Missing })
+    lines.iter().find(|(c, present, _)| *c == codec && present(codec)).map(|(.., open)| *open).ok_or(CodecError::Open {
+        codec,
+        role,
+        why: LibraryError::Missing,
+    })
 }
 
 /// Codecs that can be decoded, and codecs that can be encoded.
 pub fn abilities() -> (BTreeSet<Codec>, BTreeSet<Codec>) {
-    (
-        present(AUDIO_DECODERS).chain(present(VIDEO_DECODERS)).collect(),
-        present(AUDIO_ENCODERS).chain(present(VIDEO_ENCODERS)).collect(),
-    )
+    (present(AUDIO_DECODERS).chain(present(VIDEO_DECODERS)).collect(), present(AUDIO_ENCODERS).chain(present(VIDEO_ENCODERS)).collect())
 }
 
 pub(crate) fn audio_decoder(info: &TrackInfo) -> Result<Box<dyn AudioDecoder>, CodecError> {

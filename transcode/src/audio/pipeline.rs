@@ -15,9 +15,7 @@ use crate::rendition::{Output, Stage};
 
 /// Missing sound up to this long is made up by the decoder; the rest is silence.
 const CONCEAL_MAX: MediaTime = MediaTime::from_millis(100);
-/// How long nothing may come before silence is produced in its place: at first, and at most when the source turns
-/// out to deliver in bursts.
-const PATIENCE_MIN: MediaTime = MediaTime::from_millis(100);
+/// How long nothing may come from a source that delivers in bursts before silence is produced in its place.
 const PATIENCE_MAX: MediaTime = MediaTime::from_secs(1);
 /// This many packets in time, and patience is halved again.
 const PATIENCE_DECAY: u32 = 3_000;
@@ -51,6 +49,7 @@ struct Idle {
     /// End of the sound when input last came.
     end: MediaTime,
     patience: MediaTime,
+    patience_min: MediaTime,
     in_time: u32,
     /// Whether anything was made up since.
     filled: bool,
@@ -79,15 +78,16 @@ pub(crate) struct AudioStage {
 }
 
 impl AudioStage {
-    /// A stage for `target`, and the track it will write.
-    pub(crate) fn new(target: AudioTarget) -> Result<(Self, TrackInfo), CodecError> {
+    /// A stage for `target`, and the track it will write. Silence goes out after `silence_after` without input.
+    pub(crate) fn new(target: AudioTarget, silence_after: MediaTime) -> Result<(Self, TrackInfo), CodecError> {
         let encoder = registry::audio_encoder(&target)?;
         let info = encoder.track_info();
         let channels = info.audio_shape().map_or(target.channels, |a| a.channels);
         let idle = Idle {
             last_input: MediaTime::ZERO,
             end: MediaTime::ZERO,
-            patience: PATIENCE_MIN,
+            patience: silence_after,
+            patience_min: silence_after,
             in_time: 0,
             filled: false,
             concealed: MediaTime::ZERO,
@@ -261,7 +261,7 @@ impl AudioStage {
     }
 
     fn be_more_patient(&mut self) {
-        self.idle.patience = (self.idle.patience + self.idle.patience).min(PATIENCE_MAX);
+        self.idle.patience = (self.idle.patience + self.idle.patience).min(PATIENCE_MAX.max(self.idle.patience_min));
         self.idle.in_time = 0;
     }
 
@@ -275,7 +275,7 @@ impl AudioStage {
             return;
         }
         self.idle.in_time = 0;
-        self.idle.patience = MediaTime::from_nanos(self.idle.patience.as_nanos() / 2).max(PATIENCE_MIN);
+        self.idle.patience = MediaTime::from_nanos(self.idle.patience.as_nanos() / 2).max(self.idle.patience_min);
     }
 }
 

@@ -131,8 +131,7 @@ impl VideoStage {
         let (width, height) = self.target.size.unwrap_or(source);
         let size = (even(width), even(height));
         let codec = self.target.codec;
-        let mut picture =
-            self.scaler.fit(picture, size).map_err(|why| CodecError::Broken { codec, role: "scaler", why })?;
+        let mut picture = self.scaler.fit(picture, size).map_err(|why| CodecError::Broken { codec, role: "scaler", why })?;
         let gop = MediaTime::from_millis(i64::from(self.target.gop_ms.max(1)));
         let mut key = self.last_key.is_none_or(|at| picture.pts - at >= gop);
         if self.encoder.as_ref().is_none_or(|e| !e.fits(&picture)) {

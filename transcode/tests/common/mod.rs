@@ -29,19 +29,31 @@ pub struct Rig {
     pub engine: Arc<Engine>,
     pub writer: TrackWriter,
     pub rendition: Rendition,
-    pub reader: Reader,
+    reader: Reader,
+    info: Option<Arc<TrackInfo>>,
+    frames: Vec<Frame>,
 }
 
 pub fn unlimited() -> Limits {
     Limits { bytes_max: 1 << 30, span_max: MediaTime::from_secs(100_000) }
 }
 
+/// A rig in real time.
 pub fn rig(info: TrackInfo, target: &Target) -> Rig {
-    let engine = Engine::new(EngineConfig { threads: 2 });
+    rig_with(info, target, EngineConfig::default().silence_after)
+}
+
+/// A rig for input that comes at the test's own pace: silence does not fill its pauses.
+pub fn fast_rig(info: TrackInfo, target: &Target) -> Rig {
+    rig_with(info, target, Duration::from_secs(3_600))
+}
+
+fn rig_with(info: TrackInfo, target: &Target, silence_after: Duration) -> Rig {
+    let engine = Engine::new(EngineConfig { threads: 2, silence_after });
     let writer = Track::create(info.kind(), Some(info), unlimited());
     let rendition = engine.start(writer.track(), target).expect("starts");
     let reader = rendition.track().read(Start::Newest, Lag::Keep, Arc::new(Signal::new()));
-    Rig { engine, writer, rendition, reader }
+    Rig { engine, writer, rendition, reader, info: None, frames: Vec::new() }
 }
 
 impl Rig {
@@ -51,44 +63,64 @@ impl Rig {
     }
 
     /// Waits until the pipeline has read everything that was pushed.
-    pub fn settle(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+    pub fn settle(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
         let pushed = self.writer.track().totals().0;
-        while self.rendition.stats().frames_in < pushed && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
+        while self.rendition.stats().frames_in < pushed {
+            assert!(Instant::now() < deadline, "{:?} of {pushed} frames", self.rendition.stats());
+            std::thread::sleep(Duration::from_micros(200));
         }
+        assert_eq!(self.drain(), None);
+    }
+
+    /// Keeps what came out, before it leaves the output's window.
+    fn drain(&mut self) -> Option<EndReason> {
+        loop {
+            match self.reader.poll()? {
+                Item::Info(info) => self.info = Some(info),
+                Item::Frame(frame) => self.frames.push(frame),
+                Item::Gap(frames) => panic!("{frames} frames left the window unread"),
+                Item::End(reason) => return Some(reason),
+            }
+        }
+    }
+
+    /// Pushes all, faster than real time but never so far ahead that the pipeline skips for lag.
+    pub fn push_all(&mut self, frames: &[Frame]) {
+        let mut read = frames.first().map_or(MediaTime::ZERO, |f| f.dts);
+        for frame in frames {
+            if frame.dts - read > MediaTime::from_millis(700) {
+                self.settle();
+                read = frame.dts;
+            }
+            self.push(frame);
+        }
+        self.settle();
     }
 
     /// Ends the source and collects the output.
     pub fn finish(mut self) -> Outcome {
-        self.writer.end(EndReason::Finished);
-        let (mut info, mut frames) = (None, Vec::new());
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            match self.reader.poll() {
-                Some(Item::Info(i)) => info = Some(i),
-                Some(Item::Frame(f)) => frames.push(f),
-                Some(Item::Gap(_)) => {}
-                Some(Item::End(ended)) => {
-                    let stats = self.rendition.stats();
-                    return Outcome { info: info.expect("described"), frames, ended, stats };
-                }
-                None => {
-                    assert!(Instant::now() < deadline, "the output never ended");
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+        let Self { writer, .. } = &mut self;
+        let source = writer.track().clone();
+        let spare = Track::create(source.kind(), None, Limits::default());
+        std::mem::replace(writer, spare).end(EndReason::Finished);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let ended = loop {
+            match self.drain() {
+                Some(reason) => break reason,
+                None => assert!(Instant::now() < deadline, "the output never ended"),
             }
-        }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let stats = self.rendition.stats();
+        Outcome { info: self.info.expect("described"), frames: self.frames, ended, stats }
     }
 }
 
 /// Transcodes `frames` faster than real time; pushes slowly enough that nothing is skipped for lag.
 pub fn transcode(info: TrackInfo, frames: &[Frame], target: &Target) -> Outcome {
-    let mut rig = rig(info, target);
-    for part in frames.chunks(20) {
-        part.iter().for_each(|f| rig.push(f));
-        rig.settle();
-    }
+    let mut rig = fast_rig(info, target);
+    rig.push_all(frames);
     rig.finish()
 }
 
@@ -96,15 +128,85 @@ pub fn frame(pts: MediaTime, payload: impl Into<Bytes>) -> Frame {
     Frame { pts, dts: pts, duration: MediaTime::ZERO, key: true, loss: 0, arrival: MediaTime::ZERO, payload: payload.into() }
 }
 
-/// A file under the target directory, made by the ffmpeg command line.
-pub fn ffmpeg_file(name: &str, args: &[&str]) -> Vec<u8> {
+fn ffmpeg_path(name: &str, args: &[&str]) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let path = dir.join(format!("{}-{name}", std::process::id()));
     let done = Command::new("ffmpeg").args(["-v", "error", "-y"]).args(args).arg(&path).status().expect("ffmpeg runs");
     assert!(done.success(), "ffmpeg {args:?}");
+    path
+}
+
+/// A file under the target directory, made by the ffmpeg command line.
+pub fn ffmpeg_file(name: &str, args: &[&str]) -> Vec<u8> {
+    let path = ffmpeg_path(name, args);
     let data = std::fs::read(&path).expect("ffmpeg wrote it");
     let _ = std::fs::remove_file(&path);
     data
+}
+
+/// A test picture encoded by x264, as the frames of a source track.
+pub fn h264(name: &str, size: &str, seconds: u32, options: &[&str]) -> (TrackInfo, Vec<Frame>) {
+    let source = format!("testsrc2=s={size}:r=30:d={seconds}");
+    let mut args = vec!["-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "veryfast", "-threads", "1"];
+    args.extend(options);
+    args.extend(["-f", "mp4"]);
+    let path = ffmpeg_path(name, &args);
+    ffmpeg::init().unwrap();
+    let mut file = ffmpeg::format::input(&path).expect("mp4 opens");
+    let (base, config) = {
+        let stream = file.stream(0).expect("a stream");
+        // SAFETY: the parameters live as long as the stream; extradata has the length they say.
+        let config = unsafe {
+            let raw = stream.parameters().as_ptr();
+            Bytes::copy_from_slice(std::slice::from_raw_parts((*raw).extradata, (*raw).extradata_size as usize))
+        };
+        (stream.time_base(), config)
+    };
+    let time = |t: i64| MediaTime::from_nanos(t * 1_000_000_000 * i64::from(base.numerator()) / i64::from(base.denominator()));
+    let mut frames = Vec::new();
+    let mut packet = ffmpeg::Packet::empty();
+    while packet.read(&mut file).is_ok() {
+        let payload = Bytes::copy_from_slice(packet.data().unwrap());
+        let (pts, dts) = (time(packet.pts().unwrap()), time(packet.dts().unwrap()));
+        frames.push(Frame { pts, dts, key: packet.is_key(), ..frame(pts, payload) });
+    }
+    drop(file);
+    let _ = std::fs::remove_file(&path);
+    (patchbay_media::h264::track_info(&config).expect("avcC"), frames)
+}
+
+/// Decodes H.264 with libavcodec; the size of every picture that comes out.
+pub fn watch(info: &TrackInfo, frames: &[Frame]) -> Vec<(u32, u32)> {
+    let mut decoder = open(ffmpeg::codec::Id::H264, &info.config).video().unwrap();
+    let (mut picture, mut sizes) = (ffmpeg::frame::Video::empty(), Vec::new());
+    for frame in frames {
+        decoder.send_packet(&ffmpeg::Packet::copy(&frame.payload)).expect("H.264 decodes");
+        while decoder.receive_frame(&mut picture).is_ok() {
+            assert!(!picture.is_corrupt() && !picture.has_decode_errors());
+            sizes.push((picture.width(), picture.height()));
+        }
+    }
+    decoder.send_eof().unwrap();
+    while decoder.receive_frame(&mut picture).is_ok() {
+        sizes.push((picture.width(), picture.height()));
+    }
+    sizes
+}
+
+fn open(id: ffmpeg::codec::Id, config: &[u8]) -> ffmpeg::decoder::Opened {
+    ffmpeg::init().unwrap();
+    let codec = ffmpeg::decoder::find(id).unwrap();
+    let mut context = ffmpeg::codec::Context::new_with_codec(codec);
+    // SAFETY: a padded copy in FFmpeg's own memory, owned by the context.
+    unsafe {
+        let raw = context.as_mut_ptr();
+        let buffer = ffmpeg::ffi::av_mallocz(config.len() + 64).cast::<u8>();
+        std::ptr::copy_nonoverlapping(config.as_ptr(), buffer, config.len());
+        (*raw).extradata = buffer;
+        (*raw).extradata_size = config.len() as i32;
+        (*raw).thread_count = 1;
+    }
+    context.decoder().open_as(codec).unwrap()
 }
 
 /// AAC frames of an ADTS stream, from time zero.
@@ -201,18 +303,7 @@ pub fn listen(info: &TrackInfo, frames: &[Frame]) -> Sound {
         }
         return sound;
     }
-    ffmpeg::init().unwrap();
-    let codec = ffmpeg::decoder::find(ffmpeg::codec::Id::AAC).unwrap();
-    let mut parameters = ffmpeg::codec::Context::new_with_codec(codec);
-    // SAFETY: a padded copy in FFmpeg's own memory, owned by the context.
-    unsafe {
-        let raw = parameters.as_mut_ptr();
-        let buffer = ffmpeg::ffi::av_mallocz(info.config.len() + 64).cast::<u8>();
-        std::ptr::copy_nonoverlapping(info.config.as_ptr(), buffer, info.config.len());
-        (*raw).extradata = buffer;
-        (*raw).extradata_size = info.config.len() as i32;
-    }
-    let mut decoder = parameters.decoder().open_as(codec).unwrap().audio().unwrap();
+    let mut decoder = open(ffmpeg::codec::Id::AAC, &info.config).audio().unwrap();
     let mut pcm = ffmpeg::frame::Audio::empty();
     for frame in frames {
         decoder.send_packet(&ffmpeg::Packet::copy(&frame.payload)).expect("AAC decodes");

@@ -26,11 +26,8 @@ struct FdkEncoder {
 /// Opens an AAC-LC encoder.
 pub(crate) fn open(target: &AudioTarget) -> Result<Box<dyn AudioEncoder>, CodecError> {
     check_target(target)?;
-    let failed = |e: fdk_aac::enc::EncoderError| CodecError::Open {
-        codec: Codec::Aac,
-        role: "encoder",
-        why: LibraryError::Fdk(e.to_string()),
-    };
+    let failed =
+        |e: fdk_aac::enc::EncoderError| CodecError::Open { codec: Codec::Aac, role: "encoder", why: LibraryError::Fdk(e.to_string()) };
     let channels = target.channels.clamp(1, 2);
     let inner = Encoder::new(EncoderParams {
         bit_rate: BitRate::Cbr(target.bitrate_bps.clamp(8_000, 6 * target.sample_rate * u32::from(channels))),

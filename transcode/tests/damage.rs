@@ -1,0 +1,75 @@
+//! Damaged input: the same seeded mutations on every run. Nothing may panic, and what is healthy comes through.
+
+mod common;
+
+use common::*;
+use patchbay_bus::EndReason;
+use patchbay_media::{Codec, Frame, MediaTime, Target, VideoTarget};
+
+const H264: Target =
+    Target::Video(VideoTarget { codec: Codec::H264, size: None, frame_rate_max: None, bitrate_bps: 800_000, gop_ms: 2_000 });
+
+/// xorshift64: the same damage on every run.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+#[test]
+fn damaged_video_never_panics_and_recovers() {
+    let (info, frames) = h264("damaged.mp4", "320x180", 6, &["-bf", "2", "-g", "15"]);
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let damaged: Vec<_> = frames
+        .iter()
+        .map(|frame| {
+            let mut bytes = frame.payload.to_vec();
+            if frame.dts < MediaTime::from_secs(4) {
+                for _ in 0..1 + dice.next() % 8 {
+                    let at = dice.next() as usize % bytes.len();
+                    bytes[at] ^= 1 << (dice.next() % 8);
+                }
+            }
+            Frame { payload: bytes.into(), ..frame.clone() }
+        })
+        .collect();
+    let out = transcode(info, &damaged, &H264);
+    assert_eq!(out.ended, EndReason::Finished, "{:?}", out.stats);
+    let healthy = out.frames.iter().filter(|f| f.pts >= MediaTime::from_millis(5_000)).count();
+    assert_eq!(healthy, 30, "{:?}", out.stats);
+}
+
+#[test]
+fn damaged_audio_never_panics_and_recovers() {
+    let data = ffmpeg_file("damaged.aac", &["-f", "lavfi", "-i", "sine=1000:r=48000:d=6", "-ac", "2", "-c:a", "aac", "-f", "adts"]);
+    let (aac, aac_frames) = adts(&data);
+    let (opus, opus_frames) = opus_packets(&tone(6.0, 1_000.0));
+    for (info, frames, target) in [(aac, aac_frames, OPUS), (opus, opus_frames, AAC)] {
+        let mut dice = Dice(0x2545_f491_4f6c_dd1d);
+        let damaged: Vec<_> = frames
+            .iter()
+            .map(|frame| {
+                let mut bytes = frame.payload.to_vec();
+                if frame.pts < MediaTime::from_secs(4) && !bytes.is_empty() {
+                    for _ in 0..1 + dice.next() % 8 {
+                        let at = dice.next() as usize % bytes.len();
+                        bytes[at] ^= 1 << (dice.next() % 8);
+                    }
+                    bytes.truncate(1 + dice.next() as usize % (bytes.len() * 2));
+                }
+                Frame { payload: bytes.into(), ..frame.clone() }
+            })
+            .collect();
+        let out = transcode(info.clone(), &damaged, &target);
+        assert_eq!(out.ended, EndReason::Finished, "{info}: {:?}", out.stats);
+        assert_continuous(&out.frames);
+        let sound = listen(&out.info, &out.frames);
+        // Short enough that a clock still being stretched into place (0.2 %) does not count as another pitch.
+        assert!(sound.purity(5_000, 5_050, 1_000.0) > 0.9, "{info}: {}", sound.purity(5_000, 5_050, 1_000.0));
+    }
+}

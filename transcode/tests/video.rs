@@ -1,0 +1,117 @@
+//! Video renditions with real codecs at both ends.
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use patchbay_bus::EndReason;
+use patchbay_media::{Codec, MediaTime, Target, VideoTarget};
+use patchbay_transcode::RenditionState;
+
+const PLAIN: VideoTarget = VideoTarget { codec: Codec::H264, size: None, frame_rate_max: None, bitrate_bps: 800_000, gop_ms: 2_000 };
+const HIGH: &[&str] = &["-profile:v", "high", "-bf", "3", "-b_strategy", "0", "-g", "60", "-b:v", "800k"];
+
+#[test]
+fn high_profile_with_b_frames_becomes_constrained_baseline_without_reordering() {
+    let (info, frames) = h264("high.mp4", "640x360", 3, HIGH);
+    assert!(info.video_shape().unwrap().reorder_frames > 0, "{info}: the source has no B-frames");
+    let out = transcode(info, &frames, &Target::Video(PLAIN));
+    assert_eq!((out.ended, out.stats.state, out.stats.restarts), (EndReason::Finished, RenditionState::Ended, 0));
+    let shape = out.info.video_shape().unwrap();
+    assert_eq!((shape.width, shape.height, shape.reorder_frames), (640, 360, 0));
+    assert_eq!(shape.profile.unwrap().name(), "Constrained Baseline");
+    assert!(out.frames[0].key);
+    assert!(out.frames.windows(2).all(|p| p[0].pts < p[1].pts) && out.frames.iter().all(|f| f.pts == f.dts));
+    let mut wanted: Vec<_> = frames.iter().map(|f| f.pts).collect();
+    wanted.sort();
+    assert_eq!(out.frames.iter().map(|f| f.pts).collect::<Vec<_>>(), wanted);
+    assert_eq!(watch(&out.info, &out.frames).len(), frames.len());
+    let keys: Vec<_> = out.frames.iter().filter(|f| f.key).map(|f| f.pts).collect();
+    assert!(keys.windows(2).all(|k| k[1] - k[0] <= MediaTime::from_millis(2_000)), "{keys:?}");
+}
+
+#[test]
+fn size_and_frame_rate_of_the_target_are_kept() {
+    let (info, frames) = h264("scale.mp4", "640x360", 2, HIGH);
+    let target = VideoTarget { size: Some((320, 181)), frame_rate_max: Some(15), ..PLAIN };
+    let out = transcode(info, &frames, &Target::Video(target));
+    assert!(out.frames.len().abs_diff(frames.len() / 2) <= 1, "{} of {}", out.frames.len(), frames.len());
+    assert!(watch(&out.info, &out.frames).iter().all(|&s| s == (320, 180)));
+}
+
+#[test]
+fn a_keyframe_request_is_answered_within_three_frames() {
+    let (info, frames) = h264("request.mp4", "320x180", 3, HIGH);
+    let mut rig = fast_rig(info, &Target::Video(VideoTarget { gop_ms: 60_000, ..PLAIN }));
+    rig.push_all(&frames[..40]);
+    let before = rig.rendition.stats().frames_out as usize;
+    // Requests are budgeted to one per half second after a key frame.
+    std::thread::sleep(Duration::from_millis(550));
+    rig.rendition.track().keyframes().request();
+    rig.push_all(&frames[40..]);
+    let out = rig.finish();
+    let keys: Vec<_> = (0..out.frames.len()).filter(|&n| out.frames[n].key).collect();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert!((before..before + 3).contains(&keys[1]), "asked after {before} frames, came at {keys:?}");
+}
+
+#[test]
+fn a_source_that_changes_its_size_is_followed() {
+    let (first, mut frames) = h264("big.mp4", "640x360", 1, HIGH);
+    let (second, more) = h264("small.mp4", "426x240", 1, &["-profile:v", "main", "-bf", "0"]);
+    let mut rig = fast_rig(first, &Target::Video(PLAIN));
+    rig.push_all(&frames);
+    rig.writer.set_info(second);
+    let shift = MediaTime::from_secs(2);
+    let moved: Vec<_> = more.iter().map(|f| patchbay_media::Frame { pts: f.pts + shift, dts: f.dts + shift, ..f.clone() }).collect();
+    rig.push_all(&moved);
+    frames.extend(moved);
+    let out = rig.finish();
+    assert_eq!(out.frames.len(), frames.len());
+    let at = out.frames.iter().position(|f| f.pts >= shift).unwrap();
+    assert!(out.frames[at].key);
+    let shape = out.info.video_shape().unwrap();
+    assert_eq!((shape.width, shape.height), (426, 240));
+    assert_eq!(watch(&out.info, &out.frames[at..]).len(), out.frames.len() - at);
+}
+
+#[test]
+fn a_rendition_of_a_running_stream_starts_with_what_is_newest() {
+    let (info, frames) = h264("late.mp4", "640x360", 4, &["-profile:v", "high", "-bf", "2", "-g", "300"]);
+    let writer = patchbay_bus::Track::create(info.kind(), Some(info), unlimited());
+    let (mut writer, begun) = (writer, patchbay_bus::now());
+    // The stream has been running for four seconds.
+    for frame in &frames {
+        let arrival = begun - MediaTime::from_secs(4) + frame.dts;
+        writer.push(patchbay_media::Frame { arrival, ..frame.clone() });
+    }
+    let engine = patchbay_transcode::Engine::new(patchbay_transcode::EngineConfig::default());
+    let rendition = engine.start(writer.track(), &Target::Video(PLAIN)).unwrap();
+    while rendition.stats().frames_out == 0 {
+        assert!(patchbay_bus::now() - begun < MediaTime::from_secs(2), "{:?}", rendition.stats());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let stats = rendition.stats();
+    assert!(stats.frames_out <= 12, "{stats:?}: encoded what nobody is to see");
+    writer.end(EndReason::Finished);
+}
+
+#[test]
+fn a_picture_beyond_the_limits_is_refused_before_a_decoder_is_opened() {
+    let (mut info, frames) = h264("huge.mp4", "64x64", 1, &[]);
+    if let patchbay_media::Shape::Video(shape) = &mut info.shape {
+        (shape.width, shape.height) = (16_384, 16_384);
+    }
+    let keys: Vec<_> = frames.iter().map(|f| patchbay_media::Frame { key: true, ..f.clone() }).collect();
+    let mut rig = fast_rig(info, &Target::Video(PLAIN));
+    let begun = std::time::Instant::now();
+    while rig.rendition.track().ended().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", rig.rendition.stats());
+        rig.push(&keys[0]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(rig.rendition.track().ended(), Some(EndReason::Failed));
+    assert_eq!((rig.rendition.stats().state, rig.rendition.stats().frames_out), (RenditionState::Failed, 0));
+}
