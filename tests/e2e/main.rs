@@ -1,0 +1,12 @@
+//! End-to-end: patchbay as users run it, between real clients and servers (tests/clients/README.md).
+//!
+//! Tests that need a peer take turns; a failing one prints patchbay's log.
+
+mod support;
+
+mod demo;
+mod ledger;
+mod refusals;
+mod rtmp;
+mod whep;
+mod whip;

@@ -1,0 +1,41 @@
+//! A browser or aiortc publishes over WHIP; RTMP players, HTTP-FLV and an RTMP server get H.264 and AAC.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Patchbay, aiortc_in_background, browser_in_background, free_port, nginx, probe, text, turn, wait_for};
+
+fn assert_h264_and_aac(url: &str) {
+    let begin = Instant::now();
+    let seen = probe(url, 4);
+    assert_eq!((seen.codec("video").as_str(), seen.codec("audio").as_str()), ("h264", "aac"), "{url}");
+    assert_eq!(text(&seen.stream("audio")["profile"]), "LC", "{url}");
+    seen.assert_continuous("audio", 0.06);
+    seen.assert_continuous("video", 0.5);
+    assert!(begin.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn a_browser_publishes_and_rtmp_flv_and_a_pushed_to_server_get_h264_and_aac() {
+    let _turn = turn();
+    let (origin, http) = (free_port(), free_port());
+    let _nginx = nginx(origin, http);
+    let hub = Patchbay::start(&format!("[[pushes]]\nname = \"cdn\"\nstream = \"live/cam\"\nurl = \"rtmp://127.0.0.1:{origin}/live/out\"\n"));
+    let whip = hub.url("/whip/live/cam");
+    let mut source = browser_in_background(&["--whip", &whip, "--canvas", "--min-kbps", "500", "--max-kbps", "1000", "--seconds", "40"]);
+    hub.wait_live("live/cam");
+    assert_h264_and_aac(&hub.rtmp_url("live/cam"));
+    assert_h264_and_aac(&hub.url("/flv/live/cam.flv"));
+    wait_for("the push to be live", Duration::from_secs(10), || (text(&hub.get("/v1/pushes")["pushes"][0]["state"]) == "live").then_some(()));
+    assert_h264_and_aac(&format!("rtmp://127.0.0.1:{origin}/live/out"));
+    assert_eq!(hub.renditions().len(), 1, "one AAC encoder serves all: {:?}", hub.renditions());
+    assert!(source.is_running());
+}
+
+#[test]
+fn aiortc_publishes_and_an_rtmp_player_gets_h264_and_aac() {
+    let _turn = turn();
+    let hub = Patchbay::start("");
+    let _source = aiortc_in_background(&["whip", &hub.url("/whip/live/py"), "--seconds", "25"]);
+    hub.wait_live("live/py");
+    assert_h264_and_aac(&hub.rtmp_url("live/py"));
+}
