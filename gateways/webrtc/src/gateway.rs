@@ -13,7 +13,7 @@ use crate::directory::Directory;
 use crate::peer::{self, Identity};
 use crate::session::Patience;
 use crate::socket::Bound;
-use crate::worker::{self, Command, Drops, Shared};
+use crate::worker::{self, Command, Shared};
 use crate::{interfaces, signalling};
 
 /// Why the gateway cannot start.
@@ -73,7 +73,6 @@ impl Gateway {
             mailboxes: senders,
             patience: Patience { connect: config.connect_timeout(), idle: config.idle_timeout() },
             remb_bps: u64::from(config.remb_max_kbps.max(100)) * 1_000,
-            drops: Drops::default(),
         });
         Ok(Arc::new(Self {
             hub,

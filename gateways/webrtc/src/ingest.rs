@@ -147,6 +147,12 @@ impl Ingest {
         audio.push(time, true, duration, arrival, Bytes::copy_from_slice(&data.data), publication.counters());
     }
 
+    /// Whether a key frame is asked for.
+    pub(crate) fn wants_key(&self) -> bool {
+        let asked = |v: &Video| v.own.is_wanted() || v.input.writer.as_ref().is_some_and(|w| w.track().keyframes().is_wanted());
+        self.video.as_ref().is_some_and(asked)
+    }
+
     /// Passes key frame requests and bit rate limits on to the peer. Cheap; call it often.
     pub(crate) fn feedback(&mut self, rtc: &mut Rtc, now: Instant) {
         let Some(video) = &mut self.video else { return };

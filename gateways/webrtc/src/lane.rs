@@ -136,6 +136,13 @@ impl Lanes {
         out
     }
 
+    /// Whether the track has gone on to an epoch this viewer has no plan for: the lane would hold everybody back.
+    pub(crate) fn outdated(&self, viewer: SessionKey, uid: TrackUid) -> bool {
+        let Some(lane) = self.lanes.get(&uid) else { return true };
+        let planned = lane.viewers.iter().find(|(key, _)| *key == viewer).map(|(_, epoch)| *epoch);
+        lane.reader.track().info().is_some_and(|(_, epoch)| planned.is_none_or(|p| p < epoch))
+    }
+
     /// The track behind a lane.
     pub(crate) fn track(&self, uid: TrackUid) -> Option<&Arc<Track>> {
         self.lanes.get(&uid).map(|lane| lane.reader.track())

@@ -60,6 +60,10 @@ pub(crate) struct Peer {
     paths: SmallVec<[Path; 2]>,
     /// Last valid ICE check.
     pub(crate) checked_at: Instant,
+    /// Payload types of retransmissions we send.
+    rtx: SmallVec<[u8; 4]>,
+    /// Retransmissions sent.
+    pub(crate) resent: u64,
 }
 
 /// What came out of str0m.
@@ -103,7 +107,7 @@ impl Peer {
         let refuse = |e: &dyn std::fmt::Display| Refusal::new(Code::BadRequest, format!("the offer cannot be answered: {e}"));
         let sdp = SdpOffer::from_sdp_string(&offer.text).map_err(|e| refuse(&e))?;
         let answer = rtc.sdp_api().accept_offer(sdp).map_err(|e| refuse(&e))?;
-        let peer = Self { rtc, identity: identity.clone(), deadline: now, paths: SmallVec::new(), checked_at: now };
+        let peer = Self { rtc, identity: identity.clone(), deadline: now, paths: SmallVec::new(), checked_at: now, rtx: SmallVec::new(), resent: 0 };
         Ok((peer, crate::answer::as_one_stream(answer.to_sdp_string()), ufrag))
     }
 
@@ -135,6 +139,8 @@ impl Peer {
                 Output::Event(event) => return Ok(Some(Outcome::Event(event))),
                 Output::Transmit(transmit) => {
                     let path = self.path(transmit.source, transmit.destination);
+                    // The RTP header is in clear; the payload type is in its second byte.
+                    self.resent += u64::from(transmit.contents.get(1).is_some_and(|b| transmit.contents[0] >= 0x80 && self.rtx.contains(&(b & 0x7f))));
                     out.push(socket, path, &transmit.contents);
                     if stun::is_stun(&transmit.contents) {
                         self.checked_at = now;
@@ -154,8 +160,11 @@ impl Peer {
         self.paths.iter().rev().find(|p| p.remote == destination).copied().unwrap_or(announced)
     }
 
-    /// Prepares the retransmission cache of a sending stream.
+    /// Prepares retransmissions of a sending stream.
     pub(crate) fn prepare_rtx(&mut self, mid: str0m::media::Mid) {
+        let remote = self.rtc.media(mid).map(str0m::media::Media::remote_pts).unwrap_or_default();
+        let params = self.rtc.codec_config().params().iter().filter(|p| remote.contains(&p.pt()));
+        self.rtx.extend(params.filter_map(|p| p.resend()).map(|pt| *pt));
         if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
             stream.set_rtx_cache(1_024, RTX_AGE, Some(0.4));
         }

@@ -13,7 +13,7 @@ use crate::directory::{Admission, SessionKey};
 use crate::ingest::Ingest;
 use crate::lane::Lanes;
 use crate::peer::{Outcome, Peer};
-use crate::socket::{Outbox, Socket};
+use crate::socket::{Outbox, Path, Socket};
 use crate::viewer::{Viewer, WallClock};
 
 /// What signalling hands to a worker.
@@ -80,7 +80,6 @@ pub(crate) struct Session {
     /// When the viewer's pacing wants to go on.
     pump_at: Option<Instant>,
     over: Option<Cause>,
-    rtx_seen: u64,
 }
 
 impl Session {
@@ -97,13 +96,7 @@ impl Session {
             connected: false,
             pump_at: None,
             over: None,
-            rtx_seen: 0,
         }
-    }
-
-    /// The peer, for input.
-    pub(crate) fn peer(&mut self) -> &mut Peer {
-        &mut self.peer
     }
 
     /// The viewer with the peer it sends through, if this is one.
@@ -124,9 +117,36 @@ impl Session {
         self.over.get_or_insert(cause);
     }
 
+    /// The feed of a viewer may have changed.
+    pub(crate) fn feed_changed(&mut self) -> bool {
+        match &mut self.role {
+            Role::Play(viewer) => {
+                viewer.follow_due = true;
+                true
+            }
+            Role::Publish(_) => false,
+        }
+    }
+
+    /// Whether a publisher has to be asked for a key frame.
+    pub(crate) fn wants_key(&self) -> bool {
+        matches!(&self.role, Role::Publish(ingest) if ingest.wants_key())
+    }
+
+    /// Takes a datagram. Returns the cause once the session is over.
+    pub(crate) fn receive(&mut self, path: Path, datagram: &[u8], around: &mut Surroundings<'_>) -> Option<Cause> {
+        let done = self.peer.receive(around.now, path, datagram).and_then(|()| self.drain(around));
+        self.judge(done)
+    }
+
     /// Does all there is to do now, and sends it. Returns the cause once the session is over.
     pub(crate) fn run(&mut self, around: &mut Surroundings<'_>) -> Option<Cause> {
-        if let Err(e) = self.turn(around) {
+        let done = self.turn(around);
+        self.judge(done)
+    }
+
+    fn judge(&mut self, done: Result<(), str0m::RtcError>) -> Option<Cause> {
+        if let Err(e) = done {
             self.finish(Cause::here("protocol_error").with(e));
         }
         self.over.clone()
@@ -181,10 +201,9 @@ impl Session {
                     counters.rtt_us.store(rtt.as_micros() as u64, Ordering::Relaxed);
                 }
                 if let Some(remote) = stats.remote {
-                    self.rtx_seen = self.rtx_seen.max(remote.packets_lost);
-                    counters.lost.store(self.rtx_seen, Ordering::Relaxed);
+                    counters.lost.fetch_max(remote.packets_lost, Ordering::Relaxed);
                 }
-                counters.retransmitted.fetch_max(stats.nacks, Ordering::Relaxed);
+                counters.retransmitted.store(self.peer.resent, Ordering::Relaxed);
             }
             (Event::PeerStats(stats), Role::Publish(ingest)) => {
                 if let Some(rtt) = stats.rtt {

@@ -57,7 +57,7 @@ impl Bound {
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let segments_max = state.max_gso_segments();
         let local_ip = io.local_addr()?.ip();
-        Ok(Socket { io, state, segments_max, local_ip, buffers: vec![0; GRO_BUFFER * BATCH_SIZE], metas: vec![RecvMeta::default(); BATCH_SIZE] })
+        Ok(Socket { io, state, segments_max, local_ip })
     }
 }
 
@@ -74,8 +74,27 @@ pub(crate) struct Socket {
     state: UdpSocketState,
     segments_max: usize,
     local_ip: IpAddr,
+}
+
+/// One received batch.
+pub(crate) struct Inbox {
     buffers: Vec<u8>,
     metas: Vec<RecvMeta>,
+    filled: usize,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self { buffers: vec![0; GRO_BUFFER * BATCH_SIZE], metas: vec![RecvMeta::default(); BATCH_SIZE], filled: 0 }
+    }
+
+    /// The datagrams of the batch; `local_ip` stands in where the kernel did not say which address was meant.
+    pub(crate) fn datagrams(&self, local_ip: IpAddr) -> impl Iterator<Item = (Path, &[u8])> {
+        self.metas.iter().zip(self.buffers.chunks(GRO_BUFFER)).take(self.filled).flat_map(move |(meta, buffer)| {
+            let path = Path { remote: meta.addr, local: meta.dst_ip.unwrap_or(local_ip) };
+            buffer[..meta.len].chunks(meta.stride.max(1)).map(move |datagram| (path, datagram))
+        })
+    }
 }
 
 impl Socket {
@@ -84,21 +103,20 @@ impl Socket {
         self.io.readable().await
     }
 
+    /// The address it is bound to; may be the wildcard.
+    pub(crate) fn local_ip(&self) -> IpAddr {
+        self.local_ip
+    }
+
     /// Receives one batch; `false` when there was nothing.
-    pub(crate) fn receive(&mut self, mut each: impl FnMut(Path, &[u8])) -> bool {
-        let Self { io, state, buffers, metas, local_ip, .. } = self;
-        let mut slices: Vec<IoSliceMut<'_>> = buffers.chunks_mut(GRO_BUFFER).map(IoSliceMut::new).collect();
-        let received = io.try_io(Interest::READABLE, || state.recv(UdpSockRef::from(&*io), &mut slices, metas));
-        drop(slices);
+    pub(crate) fn receive(&self, inbox: &mut Inbox) -> bool {
+        let Inbox { buffers, metas, filled } = inbox;
+        let mut chunks = buffers.chunks_mut(GRO_BUFFER);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        let received = self.io.try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.io), &mut slices, metas));
         // Errors of a UDP socket are about earlier sends (ICMP); the next call goes on.
-        let Ok(count) = received else { return false };
-        for (meta, buffer) in metas.iter().zip(buffers.chunks(GRO_BUFFER)).take(count) {
-            let path = Path { remote: meta.addr, local: meta.dst_ip.unwrap_or(*local_ip) };
-            for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-                each(path, datagram);
-            }
-        }
-        count > 0
+        *filled = received.unwrap_or(0);
+        *filled > 0
     }
 
     fn send(&self, path: Path, contents: &[u8], segment_size: usize) -> io::Result<()> {
@@ -120,10 +138,6 @@ pub(crate) struct Outbox {
     path: Option<Path>,
     segment: usize,
     closed: bool,
-    /// Datagrams handed to the kernel.
-    pub(crate) sent: u64,
-    /// System calls that took.
-    pub(crate) calls: u64,
     /// Datagrams the kernel did not take.
     pub(crate) dropped: u64,
 }
@@ -149,11 +163,8 @@ impl Outbox {
     /// Sends what is left. Call it before waiting.
     pub(crate) fn flush(&mut self, socket: &Socket) {
         let Some(path) = self.path.take() else { return };
-        let count = self.arena.len().div_ceil(self.segment.max(1)) as u64;
-        self.calls += 1;
-        match socket.send(path, &self.arena, self.segment) {
-            Ok(()) => self.sent += count,
-            Err(_) => self.dropped += count,
+        if socket.send(path, &self.arena, self.segment).is_err() {
+            self.dropped += self.arena.len().div_ceil(self.segment.max(1)) as u64;
         }
         self.arena.clear();
         self.closed = false;

@@ -130,13 +130,15 @@ pub(crate) struct Viewer {
     senders: Vec<Sender>,
     budget: u32,
     budget_at: Instant,
+    /// The feed may have changed; nothing is followed before the peer has connected.
+    pub(crate) follow_due: bool,
     pub(crate) connected: bool,
 }
 
 impl Viewer {
     pub(crate) fn new(key: SessionKey, leg: Leg, feed_signal: Arc<Signal>, clock: WallClock, now: Instant) -> Self {
         let feed = leg.feed().watch(feed_signal);
-        Self { key, leg, feed, clock, senders: Vec::new(), budget: PACKETS_PER_MS, budget_at: now, connected: false }
+        Self { key, leg, feed, clock, senders: Vec::new(), budget: PACKETS_PER_MS, budget_at: now, follow_due: true, connected: false }
     }
 
     /// An m-section was negotiated.
@@ -166,7 +168,7 @@ impl Viewer {
 
     /// Takes over a changed feed; returns why the session is over, if it is.
     pub(crate) fn follow(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, now: Instant) -> Option<EndReason> {
-        if !self.connected {
+        if !self.connected || !std::mem::take(&mut self.follow_due) {
             return None;
         }
         if let Some(value) = self.feed.changed() {
@@ -294,6 +296,10 @@ impl Sender {
         }
         if self.current == Some(uid) || self.upcoming == Some(uid) || ended {
             return;
+        }
+        if let Some(old) = self.current.filter(|&old| lanes.outdated(key, old)) {
+            lanes.detach(key, old);
+            self.current = None;
         }
         if self.current.is_some() {
             self.upcoming = Some(uid);

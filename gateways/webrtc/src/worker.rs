@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use patchbay_bus::Signal;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::directory::{Directory, SessionKey};
 use crate::lane::Lanes;
 use crate::session::{Opening, Patience, Session, Surroundings, Wiring};
-use crate::socket::{Bound, Outbox, Path, Socket};
+use crate::socket::{Bound, Inbox, Outbox, Path, Socket};
 use crate::stun;
 use crate::viewer::WallClock;
 
@@ -39,15 +39,10 @@ pub(crate) enum Command {
     Datagram(Path, Vec<u8>),
 }
 
-/// Datagrams that led nowhere, by reason.
-#[derive(Debug, Default)]
-pub(crate) struct Drops {
-    /// STUN for a session that does not exist, or other traffic from an address that proved nothing.
-    pub(crate) unknown: AtomicU64,
-    /// For another worker whose mailbox was full.
-    pub(crate) mailbox: AtomicU64,
-    /// The kernel's send buffer was full.
-    pub(crate) send: AtomicU64,
+/// Counts datagrams that led nowhere: `unknown` (STUN for a session that does not exist, other traffic from an address
+/// that proved nothing), `mailbox` (another worker's, and its mailbox was full), `send` (the kernel's buffer was full).
+fn count_dropped(reason: &'static str, n: u64) {
+    metrics::counter!("patchbay_webrtc_datagrams_dropped_total", "reason" => reason).increment(n);
 }
 
 /// What all workers share.
@@ -56,7 +51,6 @@ pub(crate) struct Shared {
     pub(crate) mailboxes: Vec<mpsc::Sender<Command>>,
     pub(crate) patience: Patience,
     pub(crate) remb_bps: u64,
-    pub(crate) drops: Drops,
 }
 
 /// Makes the mailboxes of `count` workers.
@@ -74,6 +68,8 @@ struct Worker {
     index: usize,
     shared: Arc<Shared>,
     socket: Socket,
+    /// Taken out while its datagrams are worked on.
+    inbox: Option<Inbox>,
     out: Outbox,
     sessions: HashMap<SessionKey, Session>,
     routes: HashMap<SocketAddr, Route>,
@@ -98,6 +94,7 @@ pub(crate) async fn run(
         index,
         shared,
         socket: bound.open()?,
+        inbox: Some(Inbox::new()),
         out: Outbox::default(),
         sessions: HashMap::new(),
         routes: HashMap::new(),
@@ -157,7 +154,7 @@ impl Worker {
                 // Signalling may have given up waiting.
                 let _ = done.send(());
             }
-            Command::Datagram(path, datagram) => self.mine(path, &datagram, Instant::now()),
+            Command::Datagram(path, datagram) => self.datagram(path, &datagram, Instant::now()),
         }
     }
 
@@ -171,10 +168,10 @@ impl Worker {
         if news.media {
             self.fan_out(now);
             // Key frame requests arrive by the same signal.
-            self.due.extend(self.sessions.iter_mut().filter_map(|(key, s)| s.viewer().is_none().then_some(*key)));
+            self.due.extend(self.sessions.iter().filter_map(|(key, s)| s.wants_key().then_some(*key)));
         }
         if news.feeds {
-            self.due.extend(self.sessions.iter_mut().filter_map(|(key, s)| s.viewer().is_some().then_some(*key)));
+            self.due.extend(self.sessions.iter_mut().filter_map(|(key, s)| s.feed_changed().then_some(*key)));
         }
         if now >= self.check_at {
             self.check_at = now + CHECK_EVERY;
@@ -182,48 +179,38 @@ impl Worker {
                 session.check(self.shared.patience, now);
             }
             self.due.extend(self.sessions.keys());
-            self.shared.drops.send.fetch_add(std::mem::take(&mut self.out.dropped), Ordering::Relaxed);
+            count_dropped("send", std::mem::take(&mut self.out.dropped));
         }
         self.due.extend(self.sessions.iter().filter(|(_, s)| s.deadline() <= now).map(|(key, _)| *key));
         self.run_due(now);
         self.out.flush(&self.socket);
     }
 
-    /// Reads one batch and sorts it by session.
+    /// Reads one batch and works on it.
     fn receive(&mut self) -> bool {
-        let mut mine = Vec::new();
-        let Self { socket, routes, shared, index, .. } = self;
-        let any = socket.receive(|path, datagram| match route(routes, shared, *index, path, datagram) {
-            Some(Route::Mine(_)) => mine.push((path, datagram.to_vec())),
-            Some(Route::Other(worker)) => {
-                let command = Command::Datagram(path, datagram.to_vec());
-                if shared.mailboxes[worker].try_send(command).is_err() {
-                    shared.drops.mailbox.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            None => {
-                shared.drops.unknown.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+        let Some(mut inbox) = self.inbox.take() else { return false };
+        let any = self.socket.receive(&mut inbox);
         let now = Instant::now();
-        for (path, datagram) in mine {
-            self.mine(path, &datagram, now);
+        for (path, datagram) in inbox.datagrams(self.socket.local_ip()) {
+            self.datagram(path, datagram, now);
         }
+        self.inbox = Some(inbox);
         any
     }
 
-    /// A datagram for one of our sessions, received here or passed on.
-    fn mine(&mut self, path: Path, datagram: &[u8], now: Instant) {
-        let Some(Route::Mine(key)) = route(&mut self.routes, &self.shared, self.index, path, datagram) else {
-            self.shared.drops.unknown.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        if let Err(e) = session.peer().receive(now, path, datagram) {
-            session.finish(Cause::peer("protocol_error").with(e));
+    /// A datagram, received here or passed on by another worker.
+    fn datagram(&mut self, path: Path, datagram: &[u8], now: Instant) {
+        match route(&mut self.routes, &self.shared, self.index, path, datagram) {
+            // str0m's outputs are drained after every input, so its events are not queued without end.
+            Some(Route::Mine(key)) => self.with(key, now, |session, around| session.receive(path, datagram, around)),
+            Some(Route::Other(worker)) => {
+                let command = Command::Datagram(path, datagram.to_vec());
+                if self.shared.mailboxes[worker].try_send(command).is_err() {
+                    count_dropped("mailbox", 1);
+                }
+            }
+            None => count_dropped("unknown", 1),
         }
-        // str0m's outputs are drained after every input: its events are not queued without end.
-        self.run_one(key, now);
     }
 
     /// Gives what the bus has to the viewers.
@@ -252,10 +239,17 @@ impl Worker {
     }
 
     fn run_one(&mut self, key: SessionKey, now: Instant) {
+        self.with(key, now, Session::run);
+    }
+
+    /// Lets a session work; ends it when it says so, or when it panics: a fault that one peer's input finds in the
+    /// stack below must not end the others.
+    fn with(&mut self, key: SessionKey, now: Instant, work: impl FnOnce(&mut Session, &mut Surroundings<'_>) -> Option<Cause>) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let mut learned = Vec::new();
         let mut around = Surroundings { socket: &self.socket, out: &mut self.out, lanes: &mut self.lanes, learned: &mut learned, now };
-        let over = session.run(&mut around);
+        let over = catch_unwind(AssertUnwindSafe(|| work(session, &mut around)))
+            .unwrap_or_else(|_| Some(Cause::here("internal").with("a fault in the WebRTC stack; the log has its place")));
         for address in learned {
             self.routes.insert(address, Route::Mine(key));
         }
@@ -276,7 +270,8 @@ impl Worker {
             learned: &mut learned,
             now: Instant::now(),
         };
-        session.end(cause, &mut around);
+        // As in `with`; what is dropped half-way gives itself back.
+        let _ = catch_unwind(AssertUnwindSafe(|| session.end(cause, &mut around)));
     }
 
     fn end_all(&mut self) {
