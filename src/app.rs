@@ -1,6 +1,6 @@
 //! Assembly: from a checked configuration to running gateways, and back to nothing on a signal.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,11 +51,7 @@ pub fn run(args: &RunArgs) -> Result<(), Error> {
 
 /// `patchbay demo`: the same with a built-in picture, on loopback unless told otherwise.
 pub fn demo(args: &DemoArgs) -> Result<(), Error> {
-    let mut config = config::load(None, &args.set)?;
-    let bind = if args.lan { IpAddr::from([0, 0, 0, 0]) } else { args.bind };
-    config.http.listen = SocketAddr::new(bind, args.http_port);
-    config.rtmp.listen = SocketAddr::new(bind, args.rtmp_port);
-    config.webrtc.listen = SocketAddr::new(bind, args.webrtc_port);
+    let config = config::load(None, &args.overrides())?;
     start(config, Some(demo::Demo::default()))
 }
 

@@ -9,6 +9,7 @@ mod demo;
 mod http;
 mod hub;
 mod pushes;
+mod secrets;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,9 @@
 mod pushes;
 mod reads;
 
-use axum::extract::{Request, State as Extract};
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, Request, State as Extract};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -47,30 +49,27 @@ pub struct Info {
 )]
 struct Document;
 
-/// The OpenAPI document as JSON.
-pub fn openapi() -> String {
-    Document::openapi().to_pretty_json().unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
-}
-
 pub fn routes(state: &State) -> Router<State> {
     let guarded = Router::new().merge(reads::routes()).merge(pushes::routes());
     let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), authorise));
     Router::new().route("/v1/openapi.json", get(|| async { Json(Document::openapi()) })).merge(guarded)
 }
 
-/// With `api.token` set, every call needs it as a Bearer token.
+/// With `api.token` set, every call needs it as a Bearer token; without one, only this machine is answered (and in the
+/// demo whoever reaches it).
 async fn authorise(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let Some(token) = &state.api_token else { return next.run(request).await };
+    let Some(token) = &state.api_token else {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        return match state.info.demo || peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback()) {
+            true => next.run(request).await,
+            false => Refusal::new(Code::Unauthorized, "without api.token the API answers only callers on its own machine").into_response(),
+        };
+    };
     let given = request.headers().get("authorization").and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
-    if given.is_some_and(|given| constant_time_equal(given.as_bytes(), token.as_bytes())) {
+    if given.is_some_and(|given| crate::secrets::equal(given, token)) {
         return next.run(request).await;
     }
     Refusal::new(Code::Unauthorized, "the API needs `Authorization: Bearer <api.token>`").into_response()
-}
-
-/// Compares without telling by its duration where the difference is.
-fn constant_time_equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (x, y)| difference | (x ^ y)) == 0
 }
 
 /// An error body (RFC 9457).
