@@ -28,7 +28,8 @@ const MEASURED: Duration = Duration::from_secs(5);
 const FLOORS: &str = "floor 1.8 (GCM+GSO) / 3.6 (CM+GSO); SRS 13-15";
 
 /// x264, High, 1280x720.
-const SPS: &[u8] = &[0x67, 0x64, 0, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3, 3, 0xc0, 0xf1, 0x83, 0x19, 0x60];
+const SPS: &[u8] =
+    &[0x67, 0x64, 0, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3, 3, 0xc0, 0xf1, 0x83, 0x19, 0x60];
 const PPS: &[u8] = &[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0];
 
 struct Source {
@@ -58,7 +59,8 @@ impl Source {
         let (key, delta, sound) = (picture(true), picture(false), Bytes::from(vec![0xfc; 160]));
         let (mut pictures, mut sounds, began) = (0i64, 0i64, patchbay_bus::now());
         while !stop.load(Ordering::Relaxed) {
-            let frame = |pts, key, payload| Frame { pts, dts: pts, duration: MediaTime::ZERO, key, loss: 0, arrival: patchbay_bus::now(), payload };
+            let frame =
+                |pts, key, payload| Frame { pts, dts: pts, duration: MediaTime::ZERO, key, loss: 0, arrival: patchbay_bus::now(), payload };
             let (next_picture, next_sound) = (began + MediaTime::from_ticks(pictures, 30), began + MediaTime::from_ticks(sounds, 50));
             std::thread::sleep((next_picture.min(next_sound) - patchbay_bus::now()).to_duration());
             if next_picture <= next_sound {

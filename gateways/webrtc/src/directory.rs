@@ -59,10 +59,16 @@ impl Directory {
         let sessions = self.sessions.fetch_add(1, Ordering::Relaxed);
         let half_open = self.half_open.fetch_add(1, Ordering::Relaxed);
         if sessions >= sessions_max {
-            return Err(Refusal::new(Code::TooMany, format!("{sessions_max} WebRTC sessions are open (webrtc.sessions_max); try again later")));
+            return Err(Refusal::new(
+                Code::TooMany,
+                format!("{sessions_max} WebRTC sessions are open (webrtc.sessions_max); try again later"),
+            ));
         }
         if half_open >= half_open_max {
-            return Err(Refusal::new(Code::TooMany, format!("{half_open_max} WebRTC sessions are connecting (webrtc.half_open_max); try again in a moment")));
+            return Err(Refusal::new(
+                Code::TooMany,
+                format!("{half_open_max} WebRTC sessions are connecting (webrtc.half_open_max); try again in a moment"),
+            ));
         }
         Ok(admission)
     }
@@ -87,7 +93,6 @@ impl Directory {
     pub(crate) fn by_ufrag(&self, ufrag: &str) -> Option<(usize, SessionKey)> {
         self.tables.read().unwrap_or_else(|p| p.into_inner()).ufrags.get(ufrag).copied()
     }
-
 }
 
 /// One session's place in the counts; given back on drop.

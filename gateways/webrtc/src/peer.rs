@@ -67,6 +67,7 @@ pub(crate) struct Peer {
 }
 
 /// What came out of str0m.
+#[allow(clippy::large_enum_variant, reason = "consumed where it is returned; a box would be an allocation per event")]
 pub(crate) enum Outcome {
     /// An event for the session.
     Event(Event),
@@ -107,7 +108,15 @@ impl Peer {
         let refuse = |e: &dyn std::fmt::Display| Refusal::new(Code::BadRequest, format!("the offer cannot be answered: {e}"));
         let sdp = SdpOffer::from_sdp_string(&offer.text).map_err(|e| refuse(&e))?;
         let answer = rtc.sdp_api().accept_offer(sdp).map_err(|e| refuse(&e))?;
-        let peer = Self { rtc, identity: identity.clone(), deadline: now, paths: SmallVec::new(), checked_at: now, rtx: SmallVec::new(), resent: 0 };
+        let peer = Self {
+            rtc,
+            identity: identity.clone(),
+            deadline: now,
+            paths: SmallVec::new(),
+            checked_at: now,
+            rtx: SmallVec::new(),
+            resent: 0,
+        };
         Ok((peer, crate::answer::as_one_stream(answer.to_sdp_string()), ufrag))
     }
 
@@ -140,7 +149,8 @@ impl Peer {
                 Output::Transmit(transmit) => {
                     let path = self.path(transmit.source, transmit.destination);
                     // The RTP header is in clear; the payload type is in its second byte.
-                    self.resent += u64::from(transmit.contents.get(1).is_some_and(|b| transmit.contents[0] >= 0x80 && self.rtx.contains(&(b & 0x7f))));
+                    self.resent +=
+                        u64::from(transmit.contents.get(1).is_some_and(|b| transmit.contents[0] >= 0x80 && self.rtx.contains(&(b & 0x7f))));
                     out.push(socket, path, &transmit.contents);
                     if stun::is_stun(&transmit.contents) {
                         self.checked_at = now;

@@ -41,7 +41,7 @@ impl Grant {
 }
 
 enum Role {
-    Publish(Ingest),
+    Publish(Box<Ingest>),
     Play(Viewer),
 }
 
@@ -85,18 +85,10 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(opening: Opening, wiring: &Wiring, now: Instant) -> Self {
         let role = match opening.grant {
-            Grant::Publish(publication) => Role::Publish(Ingest::new(publication, wiring.media.clone(), wiring.remb_bps)),
+            Grant::Publish(publication) => Role::Publish(Box::new(Ingest::new(publication, wiring.media.clone(), wiring.remb_bps))),
             Grant::Play(leg) => Role::Play(Viewer::new(opening.key, leg, wiring.feeds.clone(), wiring.clock, now)),
         };
-        Self {
-            peer: opening.peer,
-            role,
-            opened: now,
-            admission: opening.admission,
-            connected: false,
-            pump_at: None,
-            over: None,
-        }
+        Self { peer: opening.peer, role, opened: now, admission: opening.admission, connected: false, pump_at: None, over: None }
     }
 
     /// The viewer with the peer it sends through, if this is one.
@@ -224,7 +216,9 @@ impl Session {
         if cancelled {
             self.finish(Cause::here("stopped"));
         } else if !self.connected && now.saturating_duration_since(self.opened) > patience.connect {
-            self.finish(Cause::peer("never_connected").with(format!("no DTLS session within {} s of the answer", patience.connect.as_secs())));
+            self.finish(
+                Cause::peer("never_connected").with(format!("no DTLS session within {} s of the answer", patience.connect.as_secs())),
+            );
         } else if self.connected && now.saturating_duration_since(self.peer.checked_at) > patience.idle {
             self.finish(Cause::peer("timeout").with(format!("no ICE check for {} s", patience.idle.as_secs())));
         }

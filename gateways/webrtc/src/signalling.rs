@@ -215,7 +215,13 @@ fn open(app: &App, role: Role, offer: &Offer, grant: Grant, request: &Request) -
     Ok((StatusCode::CREATED, headers, answer).into_response())
 }
 
-async fn session(State(app): State<App>, Path(id): Path<String>, method: Method, request: Request, body: Bytes) -> Result<Response, Refusal> {
+async fn session(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    method: Method,
+    request: Request,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let gone = || Refusal::new(Code::SessionNotFound, "no such session; it may have ended");
     let key = SessionKey::parse(&id).ok_or_else(gone)?;
     let card = app.shared.directory.get(key).ok_or_else(gone)?;

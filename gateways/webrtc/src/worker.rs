@@ -263,13 +263,8 @@ impl Worker {
         self.shared.directory.remove(key);
         self.routes.retain(|_, route| !matches!(route, Route::Mine(owner) if *owner == key));
         let mut learned = Vec::new();
-        let mut around = Surroundings {
-            socket: &self.socket,
-            out: &mut self.out,
-            lanes: &mut self.lanes,
-            learned: &mut learned,
-            now: Instant::now(),
-        };
+        let mut around =
+            Surroundings { socket: &self.socket, out: &mut self.out, lanes: &mut self.lanes, learned: &mut learned, now: Instant::now() };
         // As in `with`; what is dropped half-way gives itself back.
         let _ = catch_unwind(AssertUnwindSafe(|| session.end(cause, &mut around)));
     }

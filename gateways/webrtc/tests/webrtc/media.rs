@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::client::Client;
+use crate::support::{Server, h264, opus, slices};
 use patchbay_bus::{Publisher, TrackWriter};
 use patchbay_media::h264::{AccessUnit, ParameterSets};
 use patchbay_media::{AudioShape, Codec, Frame, Kind, MediaTime, TrackInfo};
 use str0m::media::{Direction, Frequency, MediaTime as RtpTime};
-use crate::support::client::Client;
-use crate::support::{Server, h264, opus, slices};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -16,7 +16,6 @@ struct Source {
     _publisher: Publisher,
     video: TrackWriter,
     audio: TrackWriter,
-    sets: ParameterSets,
     units: Vec<AccessUnit>,
     began: MediaTime,
 }
@@ -29,7 +28,7 @@ impl Source {
         let video = publisher.add_track(sets.track_info().unwrap());
         let shape = AudioShape { sample_rate: 48_000, channels: 2 };
         let audio = publisher.add_track(TrackInfo::audio(Codec::Opus, bytes::Bytes::new(), shape));
-        Self { _publisher: publisher, video, audio, sets, units, began: patchbay_bus::now() }
+        Self { _publisher: publisher, video, audio, units, began: patchbay_bus::now() }
     }
 
     fn at(&self, n: usize) -> MediaTime {
@@ -38,7 +37,8 @@ impl Source {
 
     fn push(&mut self, n: usize) {
         let (pts, unit) = (self.at(n), &self.units[n]);
-        let frame = |payload, pts, key| Frame { pts, dts: pts, duration: MediaTime::ZERO, key, loss: 0, arrival: patchbay_bus::now(), payload };
+        let frame =
+            |payload, pts, key| Frame { pts, dts: pts, duration: MediaTime::ZERO, key, loss: 0, arrival: patchbay_bus::now(), payload };
         self.video.push(frame(unit.payload.clone(), pts, unit.key));
         self.audio.push(frame(opus(n).into(), pts, true));
     }

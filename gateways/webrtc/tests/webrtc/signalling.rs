@@ -3,9 +3,9 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use str0m::media::Direction;
 use crate::support::Server;
 use crate::support::client::Client;
+use str0m::media::Direction;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
@@ -50,7 +50,10 @@ fn sessions_are_resources() {
     let url = server.url(response.headers()["location"].to_str().unwrap());
     let patch = |content_type: &str, body: &str| agent().patch(&url).header("content-type", content_type).send(body).unwrap();
     let fragment = "application/trickle-ice-sdpfrag";
-    let trickled = patch(fragment, "a=ice-ufrag:abcd\r\na=ice-pwd:x\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n");
+    let trickled = patch(
+        fragment,
+        "a=ice-ufrag:abcd\r\na=ice-pwd:x\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n",
+    );
     assert_eq!((trickled.status().as_u16(), trickled.headers().contains_key("etag")), (204, false));
     assert_eq!(patch("text/plain", "").status(), 415);
     assert_eq!(patch(fragment, "garbage").status(), 400);
@@ -68,7 +71,8 @@ fn sessions_are_resources() {
 fn browsers_of_other_origins_may_use_it() {
     let server = Server::start(1);
     for path in ["/whip/live/a", "/whep/live/a", "/rtc/v1/whip/?app=live&stream=a"] {
-        let response = agent().options(server.url(path)).header("origin", "http://x").header("access-control-request-method", "POST").call().unwrap();
+        let response =
+            agent().options(server.url(path)).header("origin", "http://x").header("access-control-request-method", "POST").call().unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["access-control-allow-origin"], "*");
         assert_eq!(response.headers()["accept-post"], "application/sdp");

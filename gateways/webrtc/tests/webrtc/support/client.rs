@@ -1,4 +1,5 @@
 //! A full (not lite) ICE WebRTC client on str0m.
+#![allow(dead_code, reason = "shared by tests, bench and example, each of which uses a part")]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! A hub that passes everything: the real bus, no rules, no transcoding, no authorisation.
+#![allow(dead_code, reason = "shared by tests, bench and example, each of which uses a part")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -9,10 +10,12 @@ use patchbay_media::Kind;
 use patchbay_rules::EndpointKind;
 use tokio_util::sync::CancellationToken;
 
+type Feeds = Arc<Mutex<Vec<(StreamName, Weak<Feed>)>>>;
+
 /// See the module.
 pub struct PassHub {
     pub bus: Arc<Bus>,
-    feeds: Arc<Mutex<Vec<(StreamName, Weak<Feed>)>>>,
+    feeds: Feeds,
     next: AtomicU64,
     /// Protocol and cause of every session that has ended.
     pub ended: Arc<Mutex<Vec<(&'static str, Cause)>>>,
@@ -20,7 +23,7 @@ pub struct PassHub {
 
 struct Refeed {
     bus: Weak<Bus>,
-    feeds: Arc<Mutex<Vec<(StreamName, Weak<Feed>)>>>,
+    feeds: Feeds,
 }
 
 impl Observer for Refeed {
