@@ -3,15 +3,16 @@
 use std::fmt;
 
 use patchbay_bus::StreamName;
+use patchbay_rtmp::proto::url::RtmpUrl;
 use patchbay_rules::{EndpointKind, Pattern};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::Secret;
 
 /// What a set of stream names means.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 pub struct Route {
     /// Names this route is for: `*` stands for any characters inside a part, `**` for any across parts.
     pub stream: Pattern,
@@ -50,13 +51,13 @@ impl From<RtmpKind> for EndpointKind {
 }
 
 /// A stream that is pushed elsewhere.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 pub struct Push {
     /// Name of this push in API, metrics and log lines; no two are the same.
     #[schemars(length(min = 1, max = 64))]
     pub name: String,
     /// The stream to push.
-    #[serde(with = "stream_name")]
+    #[serde(deserialize_with = "stream_name")]
     #[schemars(with = "String")]
     pub stream: StreamName,
     /// Server, application and, unless `stream_key` is given, stream to push to, as `rtmp://HOST[:PORT]/APP/STREAM`.
@@ -76,8 +77,8 @@ impl Push {
     /// The whole URL. Holds the secret: for the wire, not for logs.
     pub fn target(&self) -> String {
         match &self.stream_key {
-            Some(key) => format!("{}/{}", self.url.as_str().trim_end_matches('/'), key.reveal()),
-            None => self.url.as_str().to_owned(),
+            Some(key) => format!("{}/{}", self.url.0.trim_end_matches('/'), key.reveal()),
+            None => self.url.0.clone(),
         }
     }
 }
@@ -90,105 +91,39 @@ fn yes() -> bool {
     true
 }
 
-mod stream_name {
-    //! [`StreamName`] as its text.
-    use super::*;
+fn stream_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StreamName, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
 
-    pub fn serialize<S: Serializer>(name: &StreamName, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(name.as_str())
-    }
+/// An RTMP URL with a host and an application; whether it names a stream is known only with the stream key. May hold
+/// a key itself, so `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(inline, transparent, extend("x-sensitive" = true))]
+pub struct PushUrl(String);
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StreamName, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+impl<'de> Deserialize<'de> for PushUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match bad_target(&format!("{text}/stream")) {
+            Some(why) => Err(serde::de::Error::custom(why)),
+            None => Ok(Self(text)),
+        }
     }
 }
 
-/// A checked RTMP URL. `Display`, `Debug` and `Serialize` leave out user, password and query.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PushUrl(url::Url);
-
-/// Why a URL was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadPushUrl {
-    /// Not a URL at all.
-    #[error("not a URL ({0}); expected rtmp://HOST[:PORT]/APP/STREAM")]
-    Syntax(#[from] url::ParseError),
-    /// Another protocol.
-    #[error("pushes go to rtmp:// URLs, not to {0}://")]
-    Scheme(String),
-    /// No server in it.
-    #[error("the URL names no host; expected rtmp://HOST[:PORT]/APP/STREAM")]
-    Host,
-    /// No application in it.
-    #[error("the URL names no application; expected rtmp://HOST[:PORT]/APP/STREAM")]
-    Application,
-}
-
-impl PushUrl {
-    /// The whole URL, with what `Display` hides.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl std::str::FromStr for PushUrl {
-    type Err = BadPushUrl;
-
-    fn from_str(s: &str) -> Result<Self, BadPushUrl> {
-        let url = url::Url::parse(s)?;
-        if url.scheme() != "rtmp" {
-            return Err(BadPushUrl::Scheme(url.scheme().to_owned()));
-        }
-        if url.host_str().is_none_or(str::is_empty) {
-            return Err(BadPushUrl::Host);
-        }
-        if url.path().trim_matches('/').is_empty() {
-            return Err(BadPushUrl::Application);
-        }
-        Ok(Self(url))
-    }
-}
-
-impl fmt::Display for PushUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rtmp://{}", self.0.host_str().unwrap_or_default())?;
-        if let Some(port) = self.0.port() {
-            write!(f, ":{port}")?;
-        }
-        f.write_str(self.0.path())
-    }
+/// What is wrong with the whole URL of a push. Says nothing of the URL itself, which may hold a key.
+pub fn bad_target(url: &str) -> Option<String> {
+    let why = match RtmpUrl::parse(url) {
+        Ok(url) if url.tls => "rtmps is not supported yet".into(),
+        Ok(_) => return None,
+        Err(e) => e.to_string(),
+    };
+    Some(format!("{why}; expected rtmp://HOST[:PORT]/APP/STREAM, or without /STREAM where there is a stream_key"))
 }
 
 impl fmt::Debug for PushUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for PushUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for PushUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for PushUrl {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "PushUrl".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // A URL may hold user, password or key.
-        json_schema!({ "type": "string", "x-sensitive": true })
+        f.write_str("rtmp://***")
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use patchbay_bus::{BadName, StreamName};
 use patchbay_contract::{Claim, Transport};
 
-use super::Config;
 use super::problem::{Fault, Problem};
 use super::tree::{Origin, Path, Tree};
+use super::{Config, routing};
 
 impl Config {
     /// The ports this configuration wants, each by the key that says so.
@@ -29,6 +29,8 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
         let path = tree.restore(&path);
         Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(why) }
     };
+    let targets = config.pushes.iter().enumerate().filter_map(|(i, push)| Some((i, routing::bad_target(&push.target())?)));
+    problems.extend(targets.map(|(i, why)| refuse(Path::from("pushes").index(i).key("url"), why)));
     problems.extend(bad_directive(&config.log.level).map(|why| refuse("log.level".into(), why)));
     let origins = config.http.cors_origins.iter().enumerate().filter(|(_, origin)| !is_origin(origin));
     problems.extend(origins.map(|(i, origin)| {

@@ -142,9 +142,9 @@ fn values_that_types_refuse_are_all_named_too() {
         "patchbay.toml:2:10: http.listen: expected ADDRESS:PORT in quotes, such as \"0.0.0.0:8080\", found \"localhost\"\n\
          patchbay.toml:4:33: webrtc.public_addresses[1]: expected an IP address in quotes, found \"10.0.0.x\"\n\
          patchbay.toml:7:10: pushes[0].stream: a part of a stream name may not begin with '.', found \"../x\"\n\
-         patchbay.toml:8:7: pushes[0].url: pushes go to rtmp:// URLs, not to http://\n\
+         patchbay.toml:8:7: pushes[0].url: scheme is neither rtmp nor rtmps; expected rtmp://HOST[:PORT]/APP/STREAM, or without /STREAM where there is a stream_key\n\
          patchbay.toml:11:10: pushes[1].stream: stream name has an empty part, found \"a//b\"\n\
-         patchbay.toml:12:7: pushes[1].url: the URL names no application; expected rtmp://HOST[:PORT]/APP/STREAM\n\
+         patchbay.toml:12:7: pushes[1].url: no stream name; expected rtmp://HOST[:PORT]/APP/STREAM, or without /STREAM where there is a stream_key\n\
          6 problems; nothing was changed.",
     );
 }
@@ -152,7 +152,7 @@ fn values_that_types_refuse_are_all_named_too() {
 #[test]
 fn a_missing_key_is_named_at_its_table() {
     check_message(
-        "[[pushes]]\nname = \"a\"\nurl = \"rtmp://h/x\"\n",
+        "[[pushes]]\nname = \"a\"\nurl = \"rtmp://h/x/y\"\n",
         "patchbay.toml:1:1: pushes[0].stream: missing; expected a string\n1 problem; nothing was changed.",
     );
 }
@@ -166,8 +166,8 @@ fn broken_syntax_is_named_with_line_and_column() {
 #[test]
 fn names_and_ports_taken_twice_are_refused() {
     check_message(
-        "[http]\nlisten = \"127.0.0.1:1935\"\n[[pushes]]\nname = \"a\"\nstream = \"x\"\nurl = \"rtmp://h/x\"\n\
-         [[pushes]]\nname = \"a\"\nstream = \"y\"\nurl = \"rtmp://h/y\"\n",
+        "[http]\nlisten = \"127.0.0.1:1935\"\n[[pushes]]\nname = \"a\"\nstream = \"x\"\nurl = \"rtmp://h/x/y\"\n\
+         [[pushes]]\nname = \"a\"\nstream = \"y\"\nurl = \"rtmp://h/x/z\"\n",
         "patchbay.toml:2:10: http.listen: 127.0.0.1:1935 is taken by rtmp.listen (Tcp 0.0.0.0:1935), by default\n\
          patchbay.toml:8:8: pushes[1].name: \"a\" names another push already, line 4\n\
          2 problems; nothing was changed.",
@@ -176,7 +176,7 @@ fn names_and_ports_taken_twice_are_refused() {
 
 #[test]
 fn a_push_name_is_made_of_plain_characters() {
-    check_refused("[[pushes]]\nname = \"a b\"\nstream = \"x\"\nurl = \"rtmp://h/x\"\n", 2, "pushes[0].name");
+    check_refused("[[pushes]]\nname = \"a b\"\nstream = \"x\"\nurl = \"rtmp://h/x/y\"\n", 2, "pushes[0].name");
 }
 
 #[test]
@@ -191,8 +191,15 @@ fn log_levels_and_web_origins_that_would_do_nothing_are_refused() {
 }
 
 #[test]
+fn a_push_without_a_stream_to_push_to_is_refused() {
+    let push = "[[pushes]]\nname = \"a\"\nstream = \"x\"\nurl = \"rtmp://h/live\"\n";
+    check_refused(push, 4, "pushes[0].url: no stream name");
+    assert!(parse(&format!("{push}stream_key = \"k\"\n")).is_ok());
+}
+
+#[test]
 fn lists_have_an_end() {
-    let push = |i| format!("[[pushes]]\nname = \"p{i}\"\nstream = \"x\"\nurl = \"rtmp://h/x\"\n");
+    let push = |i| format!("[[pushes]]\nname = \"p{i}\"\nstream = \"x\"\nurl = \"rtmp://h/x/y\"\n");
     assert_eq!(parse(&(0..200).map(push).collect::<String>()).unwrap().pushes.len(), 200);
     check_refused(&(0..201).map(push).collect::<String>(), 1, "pushes: expected at most 200 elements, found 201");
 }
@@ -216,7 +223,7 @@ fn environment_and_flags_override_the_file_in_this_order() {
         ("PATCHBAY__WEBRTC__PUBLIC_ADDRESSES", "192.0.2.1, 192.0.2.2"),
         ("PATCHBAY__PUSHES__0__NAME", "p"),
         ("PATCHBAY__PUSHES__0__STREAM", "live/a"),
-        ("PATCHBAY__PUSHES__0__URL", "rtmp://h/a"),
+        ("PATCHBAY__PUSHES__0__URL", "rtmp://h/a/b"),
         ("PATCHBAY_CONFIG", "not an override"),
     ]);
     overrides.push(Override::flag("log.level", "trace"));
