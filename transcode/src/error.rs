@@ -1,6 +1,6 @@
 //! What can go wrong in a codec, and whether it concerns one packet or the codec's whole state.
 
-use patchbay_media::Codec;
+use patchbay_media::{AudioTarget, Codec, Target};
 use patchbay_media::h264::H264Error;
 
 use crate::limits::PACKET_MAX;
@@ -79,7 +79,10 @@ pub enum CodecError {
     /// The source's parameter sets are unusable.
     #[error(transparent)]
     H264(#[from] H264Error),
-    /// The source exceeds a limit.
+    /// No encoder takes this rate or channel count.
+    #[error("no encoder takes {}", Target::Audio(*.0))]
+    Target(AudioTarget),
+    /// The source or target exceeds a limit.
     #[error("{what} {value} exceeds {max}")]
     Limit {
         /// What is too large.

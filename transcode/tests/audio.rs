@@ -3,9 +3,9 @@
 mod common;
 
 use common::*;
-use patchbay_bus::{EndReason, now};
-use patchbay_media::{AudioTarget, Codec, MediaTime, Target};
-use patchbay_transcode::RenditionState;
+use patchbay_bus::{EndReason, Limits, Track, now};
+use patchbay_media::{AudioShape, AudioTarget, Codec, Kind, MediaTime, Target, TrackInfo};
+use patchbay_transcode::{Engine, EngineConfig, RenditionState, StartError};
 
 /// Silence with a click every half second, at .25 and .75 of each second.
 const CLICKS: &str = "aevalsrc='if(lt(mod(t+0.25,0.5),0.0005),0.9,0)|0':s=44100:d=3";
@@ -114,20 +114,72 @@ fn any_rate_and_channel_count_comes_in() {
 }
 
 #[test]
-fn telephone_codecs_and_layer_two_and_three_come_in() {
-    for (codec, name, rate, bytes) in
-        [(Codec::Pcma, "pcm_alaw", 8_000, 160), (Codec::Pcmu, "pcm_mulaw", 8_000, 160), (Codec::G722, "g722", 16_000, 160)]
-    {
-        let format = ["alaw", "mulaw", "g722"][[Codec::Pcma, Codec::Pcmu, Codec::G722].iter().position(|&c| c == codec).unwrap()];
+fn telephone_codecs_and_layers_two_and_three_come_in() {
+    // Codec, encoder, container, rate, bytes per packet, samples per packet.
+    let codecs: [(Codec, &str, &str, u32, usize, i64); 5] = [
+        (Codec::Pcma, "pcm_alaw", "alaw", 8_000, 160, 160),
+        (Codec::Pcmu, "pcm_mulaw", "mulaw", 8_000, 160, 160),
+        (Codec::G722, "g722", "g722", 16_000, 160, 320),
+        (Codec::Mp2, "mp2", "mp2", 48_000, 384, 1_152),
+        (Codec::Mp3, "libmp3lame", "mp3", 48_000, 384, 1_152),
+    ];
+    for (codec, encoder, format, rate, bytes, samples) in codecs {
         let rate_text = rate.to_string();
-        let data = ffmpeg_file(name, &["-f", "lavfi", "-i", "sine=600:d=2", "-ar", &rate_text, "-ac", "1", "-c:a", name, "-f", format]);
-        let frames: Vec<_> =
-            data.chunks_exact(bytes).enumerate().map(|(n, p)| frame(MediaTime::from_millis(n as i64 * 20), p.to_vec())).collect();
-        let shape = patchbay_media::AudioShape { sample_rate: rate, channels: 1 };
-        let info = patchbay_media::TrackInfo::audio(codec, bytes::Bytes::new(), shape);
+        let mut args = vec!["-f", "lavfi", "-i", "sine=600:d=2", "-ar", &rate_text, "-ac", "1", "-c:a", encoder, "-b:a", "128k"];
+        if codec == Codec::Mp3 {
+            args.extend(["-write_xing", "0", "-id3v2_version", "0"]);
+        }
+        args.extend(["-f", format]);
+        let data = ffmpeg_file(encoder, &args);
+        let packets = data.chunks_exact(bytes).enumerate();
+        let frames: Vec<_> = packets.map(|(n, p)| frame(MediaTime::from_ticks(n as i64 * samples, rate), p.to_vec())).collect();
+        let info = TrackInfo::audio(codec, bytes::Bytes::new(), AudioShape { sample_rate: rate, channels: 1 });
         let out = transcode(info, &frames, &OPUS);
         let sound = listen(&out.info, &out.frames);
         assert!(sound.purity(300, 1_800, 600.0) > 0.97, "{codec}: purity {}", sound.purity(300, 1_800, 600.0));
+        assert!(sound.rms(300, 1_800) > 0.05, "{codec}: rms {}", sound.rms(300, 1_800));
+    }
+}
+
+#[test]
+fn a_source_that_changes_its_format_goes_on_without_a_gap() {
+    let make = |rate: &str, channels: &str| {
+        let name = format!("change-{rate}-{channels}.aac");
+        adts(&ffmpeg_file(
+            &name,
+            &["-f", "lavfi", "-i", "sine=1000:r=48000:d=1", "-ar", rate, "-ac", channels, "-c:a", "aac", "-f", "adts"],
+        ))
+    };
+    let (first, mut frames) = make("44100", "2");
+    let (second, more) = make("48000", "1");
+    let shift = frames.last().unwrap().pts + MediaTime::from_ticks(1_024, 44_100);
+    let mut rig = fast_rig(first, &OPUS);
+    rig.push_all(&frames);
+    rig.writer.set_info(second);
+    frames = more.iter().map(|f| frame(f.pts + shift, f.payload.clone())).collect();
+    rig.push_all(&frames);
+    let out = rig.finish();
+    assert_continuous(&out.frames);
+    assert!((2.0..2.2).contains(&(out.frames.len() as f64 / 50.0)), "{} frames", out.frames.len());
+    let sound = listen(&out.info, &out.frames);
+    assert!(sound.purity(200, 800, 1_000.0) > 0.99 && sound.purity(1_300, 1_900, 1_000.0) > 0.99);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_by_name() {
+    let engine = Engine::new(EngineConfig::default());
+    let (decodable, encodable) = engine.abilities();
+    assert!([Codec::Aac, Codec::Opus, Codec::Mp2, Codec::Pcma, Codec::H264].iter().all(|c| decodable.contains(c)));
+    assert!([Codec::Aac, Codec::Opus, Codec::H264].iter().all(|c| encodable.contains(c)));
+    let unknown = Track::create(Kind::Audio, None, Limits::default());
+    assert!(matches!(engine.start(unknown.track(), &OPUS), Err(StartError::NotDescribed)));
+    let shape = AudioShape { sample_rate: 8_000, channels: 1 };
+    let info = TrackInfo::audio(Codec::Pcma, bytes::Bytes::new(), shape);
+    let source = Track::create(Kind::Audio, Some(info), Limits::default());
+    let to = |codec, sample_rate| Target::Audio(AudioTarget { codec, sample_rate, channels: 2, bitrate_bps: 64_000 });
+    assert!(matches!(engine.start(source.track(), &to(Codec::G722, 16_000)), Err(StartError::NoEncoder(Codec::G722))));
+    for (codec, rate) in [(Codec::Opus, 44_100), (Codec::Aac, 0), (Codec::Aac, 1_000_000)] {
+        assert!(matches!(engine.start(source.track(), &to(codec, rate)), Err(StartError::Codec(_))), "{codec} at {rate} Hz");
     }
 }
 

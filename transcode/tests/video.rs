@@ -115,3 +115,17 @@ fn a_picture_beyond_the_limits_is_refused_before_a_decoder_is_opened() {
     assert_eq!(rig.rendition.track().ended(), Some(EndReason::Failed));
     assert_eq!((rig.rendition.stats().state, rig.rendition.stats().frames_out), (RenditionState::Failed, 0));
 }
+
+#[test]
+fn a_pipeline_that_lags_skips_to_the_newest_group_and_says_so() {
+    let (info, frames) = h264("lag.mp4", "320x180", 6, &["-bf", "0", "-g", "15"]);
+    let mut rig = fast_rig(info, &Target::Video(PLAIN));
+    // Frames that are skipped before the first one was read are missed by nobody.
+    rig.push_all(&frames[..1]);
+    frames[1..].iter().for_each(|f| rig.push(f));
+    let out = rig.finish();
+    assert!(out.stats.dropped > 0, "{:?}", out.stats);
+    assert_eq!(out.stats.dropped, out.frames.iter().map(|f| u64::from(f.loss)).sum::<u64>());
+    assert_eq!(out.frames.last().unwrap().pts, frames.last().unwrap().pts);
+    assert_eq!(watch(&out.info, &out.frames).len(), out.frames.len());
+}

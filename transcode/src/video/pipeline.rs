@@ -18,6 +18,8 @@ const LATE: MediaTime = MediaTime::from_secs(1);
 const NEAR: MediaTime = MediaTime::from_millis(200);
 /// Undecodable packets in a row after which the decoder is rebuilt.
 const BAD_MAX: u32 = 30;
+/// A picture this much before the last one belongs to a source clock that was set anew.
+const JUMP_BACK: MediaTime = MediaTime::from_secs(2);
 /// Assumed where the source does not say.
 const FRAME_RATE: f64 = 30.0;
 
@@ -123,6 +125,10 @@ impl VideoStage {
     }
 
     fn encode(&mut self, picture: Picture, out: &mut Output<'_>) -> Result<(), CodecError> {
+        if self.last_pts.is_some_and(|last| last - picture.pts > JUMP_BACK) {
+            self.encoder = None;
+            (self.last_pts, self.last_key, self.next_due) = (None, None, None);
+        }
         if self.last_pts.is_some_and(|last| picture.pts <= last) || self.is_surplus(picture.pts) {
             return Ok(());
         }

@@ -1,7 +1,6 @@
 //! Every audio codec libavcodec decodes (Opus excepted), to interleaved floats.
 
 use ffmpeg_next as ffmpeg;
-use ffmpeg_next::ffi;
 use ffmpeg_next::format::{Sample, sample::Type};
 use patchbay_media::{Codec, MediaTime, TrackInfo};
 
@@ -107,7 +106,7 @@ fn copy<T: Copy>(frame: &ffmpeg::frame::Audio, kind: Type, channels: usize, n: u
         // SAFETY: a decoded frame has `planes` planes of `nb_samples` (times channels when packed) values of its
         // sample format, as libavutil lays out; planar audio beyond 8 planes continues in extended_data.
         let data: &[T] = unsafe {
-            let planes: *mut *mut u8 = (*(frame.as_ptr() as *const ffi::AVFrame)).extended_data;
+            let planes: *mut *mut u8 = (*frame.as_ptr()).extended_data;
             let first = *planes.add(plane);
             if first.is_null() {
                 continue;

@@ -30,7 +30,7 @@ pub(crate) fn open(target: &AudioTarget) -> Result<Box<dyn AudioEncoder>, CodecE
         |e: fdk_aac::enc::EncoderError| CodecError::Open { codec: Codec::Aac, role: "encoder", why: LibraryError::Fdk(e.to_string()) };
     let channels = target.channels.clamp(1, 2);
     let inner = Encoder::new(EncoderParams {
-        bit_rate: BitRate::Cbr(target.bitrate_bps.clamp(8_000, 6 * target.sample_rate * u32::from(channels))),
+        bit_rate: BitRate::Cbr(target.bitrate_bps.min(6 * target.sample_rate * u32::from(channels)).max(8_000)),
         sample_rate: target.sample_rate,
         transport: Transport::Raw,
         channels: if channels == 1 { ChannelMode::Mono } else { ChannelMode::Stereo },
