@@ -136,7 +136,11 @@ fn resolve_secrets(tree: &mut Tree, schema: &Json, path: &tree::Path) -> Vec<Pro
                             let value = Value::Text(text.trim().to_owned());
                             entries.insert(secret.to_owned(), Tree { value, ..child });
                         }
-                        Err(e) => problems.push(Problem { origin: child.at, path: at, fault: Fault::Invalid(format!("{file:?}: {e}")) }),
+                        Err(e) => {
+                            let fault = Fault::Invalid(format!("{file:?}: {e}"));
+                            problems.push(Problem { origin: child.at.clone(), path: at, fault });
+                            entries.insert(key, Tree { bad: true, ..child });
+                        }
                     },
                     _ => {
                         let mut child = child;

@@ -29,8 +29,14 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
         let path = tree.restore(&path);
         Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(why) }
     };
-    let targets = config.pushes.iter().enumerate().filter_map(|(i, push)| Some((i, routing::bad_target(&push.target())?)));
-    problems.extend(targets.map(|(i, why)| refuse(Path::from("pushes").index(i).key("url"), why)));
+    for (i, push) in config.pushes.iter().enumerate() {
+        let path = Path::from("pushes").index(i);
+        // A stream key that was refused is missing from the URL; that is no news.
+        let refused = |key: &str| tree.find(&tree.restore(&path.key(key))).is_some_and(|t| t.bad);
+        if !refused("stream_key") && !refused("stream_key_file") {
+            problems.extend(routing::bad_target(&push.target()).map(|why| refuse(path.key("url"), why)));
+        }
+    }
     problems.extend(bad_directive(&config.log.level).map(|why| refuse("log.level".into(), why)));
     let origins = config.http.cors_origins.iter().enumerate().filter(|(_, origin)| !is_origin(origin));
     problems.extend(origins.map(|(i, origin)| {

@@ -195,6 +195,10 @@ fn a_push_without_a_stream_to_push_to_is_refused() {
     let push = "[[pushes]]\nname = \"a\"\nstream = \"x\"\nurl = \"rtmp://h/live\"\n";
     check_refused(push, 4, "pushes[0].url: no stream name");
     assert!(parse(&format!("{push}stream_key = \"k\"\n")).is_ok());
+    for refused in ["stream_key = \"change-me\"", "stream_key_file = \"/nonexistent\""] {
+        let problems = parse(&format!("{push}{refused}\n")).unwrap_err();
+        assert_eq!(problems.list.len(), 1, "{problems}");
+    }
 }
 
 #[test]
