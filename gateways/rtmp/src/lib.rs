@@ -4,11 +4,28 @@
 //!   session state machines. It does no I/O and reads no clock.
 //! - [`flv`] reads and writes FLV tag bodies (which RTMP audio and video messages are) and frames
 //!   them into an FLV byte stream.
+//! - `ingest` turns a publisher's tags into frames on the bus, `fanout` turns frames into bytes that
+//!   all viewers of the same tracks share.
+//! - [`Gateway`] binds the port; `connection` serves RTMP peers, `http_flv` HTTP and WebSocket viewers.
+//! - [`push`] sends streams to other servers.
 //!
 //! What it refuses: RTMPE, RTMPT, AMF3 values (AMF3 *command messages* that carry AMF0 are fine),
 //! shared objects, and multitrack enhanced RTMP.
 
+mod config;
+mod connection;
+mod fanout;
 pub mod flv;
 #[doc(hidden)]
 pub mod fuzz_entry;
+mod gateway;
+mod http_flv;
+mod ingest;
+mod naming;
 pub mod proto;
+
+mod socket;
+mod wire;
+
+pub use config::Config;
+pub use gateway::Gateway;

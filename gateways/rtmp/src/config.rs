@@ -1,0 +1,80 @@
+//! [`Config`]: the `[rtmp]` section.
+//!
+//! Owns the keys and their bounds. Refuses: to know what is done with them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// RTMP publishing, playing and pushing; HTTP-FLV and WebSocket-FLV.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// TCP address of the RTMP server.
+    #[schemars(extend("format" = "socket-address"))]
+    pub listen: SocketAddr,
+    /// Chunk size announced to peers, bytes. Below 4096 every picture costs many headers.
+    #[schemars(range(min = 128, max = 1_000_000))]
+    pub chunk_size: u32,
+    /// Most RTMP connections at a time; further ones are closed at once.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub connections_max: u32,
+    /// Most RTMP connections that neither publish nor play yet; further ones are closed at once.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub half_open_max: u32,
+    /// How long a connection may take from its accept to an accepted publish or play, seconds.
+    #[schemars(range(min = 1, max = 300))]
+    pub handshake_timeout_s: u32,
+    /// How long a publisher may stay silent, seconds.
+    #[schemars(range(min = 1, max = 600))]
+    pub idle_timeout_s: u32,
+    /// How long sound may wait to leave in one write with what follows, milliseconds. A picture leaves at once.
+    #[schemars(range(min = 0, max = 500))]
+    pub coalesce_ms: u32,
+    /// A viewer that is further behind than this goes on with the newest group of pictures, milliseconds.
+    #[schemars(range(min = 100, max = 60_000))]
+    pub lag_max_ms: u32,
+    /// A viewer that takes no byte for this long is disconnected, seconds.
+    #[schemars(range(min = 1, max = 600))]
+    pub slow_cut_s: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::UNSPECIFIED, 1935).into(),
+            chunk_size: 60_000,
+            connections_max: 8_192,
+            half_open_max: 512,
+            handshake_timeout_s: 5,
+            idle_timeout_s: 15,
+            coalesce_ms: 15,
+            lag_max_ms: 3_000,
+            slow_cut_s: 10,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn handshake_timeout(&self) -> Duration {
+        Duration::from_secs(self.handshake_timeout_s.into())
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.idle_timeout_s.into())
+    }
+
+    pub(crate) fn coalesce(&self) -> Duration {
+        Duration::from_millis(self.coalesce_ms.into())
+    }
+
+    pub(crate) fn lag_max(&self) -> Duration {
+        Duration::from_millis(self.lag_max_ms.into())
+    }
+
+    pub(crate) fn slow_cut(&self) -> Duration {
+        Duration::from_secs(self.slow_cut_s.into())
+    }
+}

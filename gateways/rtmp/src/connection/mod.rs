@@ -1,0 +1,247 @@
+//! One RTMP connection: from its accept to publishing or playing, and back.
+//!
+//! - this file: handshake, connect, and the decision on publish or play, against one deadline;
+//! - [`publish`]: an accepted publisher;
+//! - [`play`]: an accepted player.
+//!
+//! Refuses: a second stream on a connection that has one.
+
+mod play;
+mod publish;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use patchbay_bus::{EndReason, StreamName as BusName};
+use patchbay_contract::{Caller, Code, Leg, PlayRequest, Publication, PublishRequest, Refusal};
+use patchbay_rules::EndpointKind;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::Shared;
+use crate::proto::Error as ProtoError;
+use crate::proto::server::{self, Connect, Event, ServerConfig, ServerSession, StreamName};
+use crate::{naming, socket};
+
+/// What is read at once from strangers and players, bytes.
+const READ_SMALL: usize = 4 << 10;
+/// What is read at once from publishers, bytes.
+const READ_LARGE: usize = 64 << 10;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    /// The peer closed it.
+    #[error("connection closed")]
+    Closed,
+    /// The socket failed.
+    #[error("connection lost: {0}")]
+    Socket(#[from] io::Error),
+    /// The peer broke the protocol.
+    #[error("protocol error: {0}")]
+    Protocol(#[from] ProtoError),
+    /// Neither publish nor play came in time.
+    #[error("neither publish nor play within the handshake timeout")]
+    HalfOpen,
+    /// What it asked for was refused.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// The stream that was played is over.
+    #[error("the stream is over: {}", .0.code())]
+    StreamOver(EndReason),
+    /// The hub wants the session to end, or the process stops.
+    #[error("ended from here")]
+    Shutdown,
+}
+
+/// The socket and its session.
+struct Connection {
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    session: ServerSession,
+    input: BytesMut,
+    read_size: usize,
+    connect: Connect,
+    shutdown: CancellationToken,
+}
+
+/// What a peer was let in for.
+enum Role {
+    Publisher(u32, Publication),
+    Player(u32, Leg),
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    half_open: OwnedSemaphorePermit,
+    shutdown: CancellationToken,
+) {
+    let config = ServerConfig { chunk_size: shared.config.chunk_size, streams: 4, ..ServerConfig::default() };
+    let session = ServerSession::new(config, rand::random());
+    let connect = Connect::default();
+    let mut connection = Connection { shared, stream, peer, session, input: BytesMut::new(), read_size: READ_SMALL, connect, shutdown };
+    let ended = connection.run(half_open).await;
+    match &ended {
+        Ended::Closed | Ended::Shutdown | Ended::StreamOver(_) => tracing::debug!(%peer, %ended, "rtmp connection ended"),
+        _ => tracing::info!(%peer, %ended, "rtmp connection ended"),
+    }
+    if !matches!(ended, Ended::Closed | Ended::Socket(_)) {
+        // What was said last must still arrive.
+        _ = connection.write_output().await;
+        socket::close(connection.stream).await;
+    }
+}
+
+impl Connection {
+    async fn run(&mut self, half_open: OwnedSemaphorePermit) -> Ended {
+        let mut half_open = Some(half_open);
+        loop {
+            let deadline = Instant::now() + self.shared.config.handshake_timeout();
+            let shutdown = self.shutdown.clone();
+            let role = tokio::select! {
+                () = shutdown.cancelled() => return Ended::Shutdown,
+                admitted = timeout_at(deadline, self.admit()) => match admitted {
+                    Ok(Ok(role)) => role,
+                    Ok(Err(ended)) => return ended,
+                    Err(_) => return Ended::HalfOpen,
+                },
+            };
+            drop(half_open.take());
+            let result = match role {
+                Role::Publisher(id, publication) => self.publish(id, publication).await,
+                Role::Player(id, leg) => self.play(id, leg).await,
+            };
+            // Done with that stream: the peer may ask for another.
+            if let Err(ended) = result {
+                return ended;
+            }
+            self.read_size = READ_SMALL;
+        }
+    }
+
+    /// Handshake and commands, until the peer may publish or play.
+    async fn admit(&mut self) -> Result<Role, Ended> {
+        loop {
+            let role = match self.session.poll()? {
+                None => {
+                    self.write_output().await?;
+                    self.read().await?;
+                    continue;
+                }
+                Some(Event::Connect(connect)) => {
+                    self.connect = connect;
+                    self.session.accept()?;
+                    continue;
+                }
+                Some(Event::Publish { stream, .. }) => {
+                    let id = stream.stream_id;
+                    self.ask_publish(&stream).await.map(|publication| Role::Publisher(id, publication))
+                }
+                Some(Event::Play { stream, .. }) => self.ask_play(&stream).await.map(|leg| Role::Player(stream.stream_id, leg)),
+                Some(_) => continue,
+            };
+            match role {
+                Ok(role) => {
+                    self.session.accept()?;
+                    self.write_output().await?;
+                    return Ok(role);
+                }
+                Err(refusal) => {
+                    self.session.reject(wire_refusal(refusal.code), &refusal.to_string())?;
+                    return Err(Ended::Refused(refusal));
+                }
+            }
+        }
+    }
+
+    async fn ask_publish(&self, stream: &StreamName) -> Result<Publication, Refusal> {
+        let name = naming::stream_name(&self.connect.app, &stream.name)?;
+        let kind = self.kind_of(&name);
+        let request = PublishRequest { stream: name, kind, caller: self.caller(stream) };
+        self.shared.hub.publish(request).await
+    }
+
+    async fn ask_play(&self, stream: &StreamName) -> Result<Leg, Refusal> {
+        let name = naming::stream_name(&self.connect.app, &stream.name)?;
+        let sink = self.kind_of(&name).default_sink();
+        let request = PlayRequest { stream: name, sink, caller: self.caller(stream), wait: true };
+        self.shared.hub.play(request).await
+    }
+
+    fn kind_of(&self, name: &BusName) -> EndpointKind {
+        self.shared.hub.kind_of(name, EndpointKind::Rtmp)
+    }
+
+    fn caller(&self, stream: &StreamName) -> Caller {
+        Caller {
+            protocol: "rtmp",
+            peer: Some(self.peer),
+            agent: naming::agent(&self.connect.flash_ver),
+            token: naming::key(&[&stream.query, &self.connect.query], &self.connect.tc_url),
+        }
+    }
+
+    /// Reads once. Nothing is lost when this is dropped while it waits.
+    async fn read(&mut self) -> Result<(), Ended> {
+        loop {
+            self.stream.readable().await?;
+            if self.try_read()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what is there; `false` when nothing was.
+    fn try_read(&mut self) -> Result<bool, Ended> {
+        if self.input.capacity() < self.read_size / 4 {
+            self.input.reserve(self.read_size);
+        }
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Err(Ended::Closed),
+            Ok(_) => {
+                self.session.receive(self.input.split().freeze());
+                Ok(true)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Writes what the session has to say.
+    async fn write_output(&mut self) -> Result<(), Ended> {
+        let output = self.session.take_output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        socket::write_all(&self.stream, &mut vec![output], self.stall()).await?;
+        Ok(())
+    }
+
+    fn stall(&self) -> Duration {
+        self.shared.config.slow_cut()
+    }
+}
+
+/// The RTMP status that comes nearest to a refusal; its code and words go along as text.
+fn wire_refusal(code: Code) -> server::Refusal {
+    match code {
+        Code::Unauthorized => server::Refusal::Denied,
+        Code::StreamBusy => server::Refusal::Busy,
+        Code::StreamNotFound | Code::BadStreamName => server::Refusal::NotFound,
+        _ => server::Refusal::Failed,
+    }
+}
+
+/// Says no to whatever a peer asks for while it has a stream already.
+fn one_stream_only(session: &mut ServerSession) -> Result<(), ProtoError> {
+    session.reject(server::Refusal::Failed, "unsupported: one stream per connection")
+}

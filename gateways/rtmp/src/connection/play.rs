@@ -1,0 +1,80 @@
+//! An accepted player: sends what its viewer has ready, and listens for what it asks.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use patchbay_contract::{Cause, Leg};
+
+use super::{Connection, Ended, one_stream_only};
+use crate::fanout::{Form, Ready, Viewer};
+use crate::proto::server::Event;
+use crate::socket;
+
+impl Connection {
+    /// Until the stream is closed; the connection goes on then.
+    pub(super) async fn play(&mut self, stream_id: u32, leg: Leg) -> Result<(), Ended> {
+        let form = Form::Rtmp { chunk_size: self.session.chunk_size(), stream_id };
+        let config = &self.shared.config;
+        let mut viewer = Viewer::new(leg, Arc::clone(&self.shared.muxes), form, config.lag_max());
+        let (cancelled, shutdown) = (viewer.leg().cancelled().clone(), self.shutdown.clone());
+        let result = tokio::select! {
+            () = cancelled.cancelled() => Err((Ended::Shutdown, Cause::here("kicked"))),
+            () = shutdown.cancelled() => Err((Ended::Shutdown, Cause::here("draining"))),
+            result = self.send(stream_id, &mut viewer) => result.map_err(|ended| {
+                let cause = cause_of(&ended);
+                (ended, cause)
+            }),
+        };
+        let (result, cause) = match result {
+            Ok(()) => (Ok(()), Cause::peer("closed")),
+            Err((ended, cause)) => (Err(ended), cause),
+        };
+        viewer.end(cause);
+        result
+    }
+
+    async fn send(&mut self, stream_id: u32, viewer: &mut Viewer) -> Result<(), Ended> {
+        let mut pieces: Vec<Bytes> = Vec::new();
+        let mut paused = false;
+        loop {
+            while let Some(event) = self.session.poll()? {
+                match event {
+                    Event::Closed { stream_id: id } if id == stream_id => return Ok(()),
+                    Event::Pause { paused: wanted, .. } => {
+                        paused = wanted;
+                        viewer.rejoin();
+                    }
+                    Event::Publish { .. } | Event::Play { .. } => one_stream_only(&mut self.session)?,
+                    _ => {}
+                }
+            }
+            self.write_output().await?;
+            let ready = tokio::select! {
+                readable = self.stream.readable() => {
+                    readable?;
+                    self.try_read()?;
+                    continue;
+                }
+                ready = viewer.ready(&mut pieces), if !paused => ready,
+            };
+            match ready {
+                Ready::Send => socket::write_all(&self.stream, &mut pieces, self.stall()).await?,
+                Ready::Ended(reason) => {
+                    self.session.end_play(stream_id);
+                    return Err(Ended::StreamOver(reason));
+                }
+            }
+        }
+    }
+}
+
+fn cause_of(ended: &Ended) -> Cause {
+    match ended {
+        Ended::Socket(error) if error.kind() == io::ErrorKind::TimedOut => Cause::here("too_slow"),
+        Ended::StreamOver(reason) => Cause::here(reason.code()),
+        Ended::Protocol(error) => Cause::peer("protocol_error").with(error),
+        Ended::Closed => Cause::peer("closed"),
+        ended => Cause::peer("connection_lost").with(ended),
+    }
+}

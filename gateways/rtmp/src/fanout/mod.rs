@@ -1,0 +1,14 @@
+//! Fan-out: tracks are serialised once per wire form, and every viewer sends the same bytes.
+//!
+//! - [`mux`]: one task per pair of tracks and wire form, filling a ring of batches.
+//! - [`ring`]: that ring, and the cursors of viewers into it.
+//! - [`viewer`]: one viewer's place: follows its feed from mux to mux and says what to send next.
+//!
+//! Refuses: sockets, and to wait for a viewer.
+
+mod mux;
+mod ring;
+mod viewer;
+
+pub(crate) use mux::{Form, Muxes};
+pub(crate) use viewer::{Ready, Viewer};

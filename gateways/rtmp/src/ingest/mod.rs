@@ -1,0 +1,130 @@
+//! [`Ingest`]: a publisher's FLV tags become tracks and frames on the bus.
+//!
+//! Owns the tracks of one publication and its clock. Refuses: sockets, and to end the session for a tag it cannot
+//! read; such a tag is counted as lost and named in the log once per track.
+
+mod audio;
+mod reorder;
+mod video;
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use patchbay_bus::{EndReason, TrackWriter};
+use patchbay_contract::{Cause, Publication};
+use patchbay_media::MediaTime;
+use patchbay_media::timeline::{self, Timeline, Wire};
+
+use crate::flv::mux::Metadata;
+use crate::flv::tag::{AudioTag, TagError, VideoTag};
+use crate::proto::message::Data;
+
+use audio::AudioIngest;
+use video::VideoIngest;
+
+/// Why a tag did not become a frame.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Unusable {
+    /// The tag itself.
+    #[error(transparent)]
+    Tag(#[from] TagError),
+    /// H.264 that cannot be read.
+    #[error(transparent)]
+    H264(#[from] patchbay_media::h264::H264Error),
+    /// An AAC configuration that cannot be read.
+    #[error(transparent)]
+    Aac(#[from] patchbay_media::aac::AscError),
+    /// A frame before the header that describes it.
+    #[error("a frame came before its sequence header")]
+    NoHeader,
+    /// A codec that has no place on the bus.
+    #[error("{0} is not carried")]
+    Codec(&'static str),
+    /// No MPEG audio header where one must be.
+    #[error("MP3 frame without a header")]
+    Mp3,
+    /// Another codec than the track began with.
+    #[error("the codec changed in the middle of the stream")]
+    CodecChanged,
+}
+
+/// Where a frame stands in time.
+#[derive(Clone, Copy)]
+struct Stamp {
+    dts: MediaTime,
+    arrival: MediaTime,
+}
+
+/// One published stream on its way to the bus.
+pub(crate) struct Ingest {
+    publication: Publication,
+    timeline: Timeline,
+    video_clock: timeline::Track,
+    audio_clock: timeline::Track,
+    video: VideoIngest,
+    audio: AudioIngest,
+}
+
+impl Ingest {
+    pub(crate) fn new(publication: Publication) -> Self {
+        let mut timeline = Timeline::new();
+        // Audio and video of RTMP count with one clock.
+        let domain = timeline.domain(Wire::RTMP);
+        let (video_clock, audio_clock) = (timeline.track(domain), timeline.track(domain));
+        Self { publication, timeline, video_clock, audio_clock, video: VideoIngest::default(), audio: AudioIngest::default() }
+    }
+
+    /// Takes an FLV video tag body.
+    pub(crate) fn video(&mut self, timestamp: u32, body: Bytes, arrival: MediaTime) {
+        self.publication.counters().frame(body.len(), 0);
+        let dts = self.timeline.stamp(self.video_clock, timestamp.into(), arrival).time;
+        let publisher = self.publication.publisher();
+        let taken = VideoTag::parse(body).map_err(Unusable::from).and_then(|tag| match tag {
+            Some(tag) => self.video.take(tag, Stamp { dts, arrival }, publisher),
+            None => Ok(()),
+        });
+        if let Err(error) = taken {
+            let first = self.video.lost();
+            self.refuse("video", first, &error);
+        }
+    }
+
+    /// Takes an FLV audio tag body.
+    pub(crate) fn audio(&mut self, timestamp: u32, body: Bytes, arrival: MediaTime) {
+        self.publication.counters().frame(body.len(), 0);
+        let dts = self.timeline.stamp(self.audio_clock, timestamp.into(), arrival).time;
+        let publisher = self.publication.publisher();
+        let taken = AudioTag::parse(body).map_err(Unusable::from).and_then(|tag| match tag {
+            Some(tag) => self.audio.take(tag, Stamp { dts, arrival }, publisher),
+            None => Ok(()),
+        });
+        if let Err(error) = taken {
+            let first = self.audio.lost();
+            self.refuse("audio", first, &error);
+        }
+    }
+
+    /// Takes a data message; only `onMetaData` says anything.
+    pub(crate) fn data(&mut self, data: &Data) {
+        if data.name == "onMetaData"
+            && let Some(value) = data.values.first()
+        {
+            self.video.declare_frame_rate(Metadata::from_value(value).frame_rate);
+        }
+    }
+
+    /// Ends the tracks, the stream and the session.
+    pub(crate) fn end(self, reason: EndReason, cause: Cause) {
+        let writers = [self.video.into_writer(), self.audio.into_writer()];
+        writers.into_iter().flatten().for_each(|w: TrackWriter| w.end(reason));
+        self.publication.end(reason, cause);
+    }
+
+    fn refuse(&self, track: &str, first: bool, error: &Unusable) {
+        self.publication.counters().lost.fetch_add(1, Ordering::Relaxed);
+        if first {
+            tracing::warn!(session = self.publication.id(), stream = %self.publication.stream(), track, %error, "tags are left out");
+        }
+    }
+}
+

@@ -1,0 +1,75 @@
+//! From what a peer dialled to a stream name and a key. Refuses: to judge either.
+
+use patchbay_bus::{BadName, StreamName};
+
+/// Longest key that is looked at, bytes.
+const KEY_MAX: usize = 512;
+/// Longest software name that is kept, bytes.
+const AGENT_MAX: usize = 256;
+
+/// `app/name`, or the one of them that is not empty.
+pub(crate) fn stream_name(app: &str, name: &str) -> Result<StreamName, BadName> {
+    let (app, name) = (app.trim_matches('/'), name.trim_matches('/'));
+    match (app, name) {
+        ("", one) | (one, "") => one.parse(),
+        _ => format!("{app}/{name}").parse(),
+    }
+}
+
+/// The key in one of `queries` (`key=` or `token=`), else the password in `url`.
+pub(crate) fn key(queries: &[&str], url: &str) -> Option<String> {
+    let pairs = queries.iter().flat_map(|query| url::form_urlencoded::parse(query.as_bytes()));
+    let named = pairs.filter(|(name, _)| name == "key" || name == "token").map(|(_, value)| value.into_owned());
+    let mut found = named.chain(password(url)).filter(|key| !key.is_empty() && key.len() <= KEY_MAX);
+    found.next()
+}
+
+fn password(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let (user_info, _) = rest.split('/').next()?.rsplit_once('@')?;
+    user_info.split_once(':').map(|(_, password)| password.to_owned())
+}
+
+/// What a peer says it is, shortened; `None` when it says nothing.
+pub(crate) fn agent(text: &str) -> Option<String> {
+    let clean = text.chars().filter(|c| !c.is_control());
+    let mut kept = String::new();
+    for c in clean {
+        if kept.len() + c.len_utf8() > AGENT_MAX {
+            break;
+        }
+        kept.push(c);
+    }
+    (!kept.is_empty()).then_some(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn application_and_name_are_joined() {
+        for (app, name, stream) in
+            [("live", "demo", "live/demo"), ("", "demo", "demo"), ("demo", "", "demo"), ("live/inst", "/a", "live/inst/a"), ("/live/", "a", "live/a")]
+        {
+            assert_eq!(stream_name(app, name).unwrap().as_str(), stream);
+        }
+        assert!(stream_name("", "").is_err() && stream_name("live", "../a").is_err());
+    }
+
+    #[test]
+    fn keys_are_found_where_people_put_them() {
+        assert_eq!(key(&["vhost=x&key=a%2Fb", ""], "").as_deref(), Some("a/b"));
+        assert_eq!(key(&["", "token=t"], "rtmp://u:p@h/live").as_deref(), Some("t"));
+        assert_eq!(key(&["", ""], "rtmp://u:p@h/live").as_deref(), Some("p"));
+        assert_eq!(key(&["key="], "rtmp://h/live:a@b"), None);
+        assert_eq!(key(&[&format!("key={}", "x".repeat(600))], ""), None);
+    }
+
+    #[test]
+    fn the_software_name_is_cut_and_cleaned() {
+        assert_eq!(agent("a\r\nb").as_deref(), Some("ab"));
+        assert_eq!(agent(&"é".repeat(500)).map(|a| a.len()), Some(256));
+        assert_eq!(agent(""), None);
+    }
+}
