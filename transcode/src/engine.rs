@@ -63,7 +63,7 @@ pub enum StartError {
 
 /// Decoders, encoders and their threads.
 pub struct Engine {
-    pool: Pool,
+    pool: Arc<Pool>,
     silence_after: MediaTime,
 }
 
@@ -80,7 +80,7 @@ impl Engine {
             Ok(pool) => pool,
             Err(e) => panic!("cannot start {threads} codec threads: {e}"),
         };
-        Arc::new(Self { pool, silence_after: config.silence_after.into() })
+        Arc::new(Self { pool: Arc::new(pool), silence_after: config.silence_after.into() })
     }
 
     /// Codecs that can be decoded, and codecs that can be encoded.
@@ -120,7 +120,7 @@ impl Engine {
         let stats = Arc::new(Stats::default());
         let worker = Worker::new(reader, writer, stage, stats.clone());
         let task = self.pool.spawn(Box::new(worker), signal);
-        Ok(Rendition::new(track, stats, task))
+        Ok(Rendition::new(track, stats, task, self.pool.clone()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can go wrong in a codec, and whether it concerns one packet or the codec's whole state.
 
-use patchbay_media::{AudioTarget, Codec, Target};
 use patchbay_media::h264::H264Error;
+use patchbay_media::{AudioTarget, Codec, Target};
 
 use crate::limits::PACKET_MAX;
 

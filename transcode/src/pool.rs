@@ -177,7 +177,7 @@ impl Task {
     }
 }
 
-/// The threads. Dropping it lets them finish their turn and exit; queued actors are not run any more.
+/// The threads. Dropping it lets them finish what is queued, and exit.
 pub(crate) struct Pool {
     threads: usize,
     queue: Sender<Job>,

@@ -8,7 +8,7 @@ use patchbay_bus::{EndReason, Item, Reader, Track, TrackWriter, now};
 use patchbay_media::{Frame, Kind, MediaTime, TrackInfo};
 
 use crate::error::CodecError;
-use crate::pool::{Actor, Ending, Task, Turn};
+use crate::pool::{Actor, Ending, Pool, Task, Turn};
 use crate::stats::{RenditionState, RenditionStats, Stats, thread_cpu_ns};
 
 /// This many failures within [`FAILURE_WINDOW`] end the rendition.
@@ -24,11 +24,13 @@ pub struct Rendition {
     track: Arc<Track>,
     stats: Arc<Stats>,
     task: Arc<Task>,
+    /// The threads outlive every rendition, also when the engine is let go of first.
+    _pool: Arc<Pool>,
 }
 
 impl Rendition {
-    pub(crate) fn new(track: Arc<Track>, stats: Arc<Stats>, task: Arc<Task>) -> Self {
-        Self { track, stats, task }
+    pub(crate) fn new(track: Arc<Track>, stats: Arc<Stats>, task: Arc<Task>, pool: Arc<Pool>) -> Self {
+        Self { track, stats, task, _pool: pool }
     }
 
     /// The track that is written. A video track is described with its first frame.

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::*;
 use patchbay_bus::{EndReason, Limits, Track, now};
 use patchbay_media::{AudioShape, AudioTarget, Codec, Kind, MediaTime, Target, TrackInfo};
@@ -190,7 +192,7 @@ fn a_muted_source_goes_on_as_silence_in_real_time() {
     for frame in &frames[..25] {
         rig.push(frame);
     }
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(700));
     let made = rig.rendition.stats().frames_out as f64 * 1_024.0 / 48_000.0;
     assert!((0.9..1.35).contains(&made), "0.5 s came, 0.7 s passed, {made} s went out");
     let out = rig.finish();
@@ -211,9 +213,34 @@ fn dropping_the_rendition_ends_its_track() {
     let begun = now();
     while track.ended().is_none() || source.reader_count() > 0 {
         assert!(now() - begun < MediaTime::from_secs(2), "still running");
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(track.ended(), Some(EndReason::Stopped));
+}
+
+#[test]
+fn many_renditions_share_two_threads_and_outlive_the_engine() {
+    let (info, frames) = opus_packets(&tone(1.0, 440.0));
+    let engine = Engine::new(EngineConfig { threads: 2, silence_after: Duration::from_secs(3_600) });
+    let mut writer = Track::create(Kind::Audio, Some(info), unlimited());
+    let targets: Vec<_> = (0..12_u32)
+        .map(|n| Target::Audio(AudioTarget { codec: Codec::Aac, sample_rate: 48_000, channels: 2, bitrate_bps: 64_000 + n * 1_000 }))
+        .collect();
+    let renditions: Vec<_> = targets.iter().map(|t| engine.start(writer.track(), t).unwrap()).collect();
+    drop(engine);
+    for frame in &frames {
+        writer.push(patchbay_media::Frame { arrival: now(), ..frame.clone() });
+    }
+    let begun = now();
+    writer.end(EndReason::Finished);
+    for rendition in &renditions {
+        while rendition.track().ended().is_none() {
+            assert!(now() - begun < MediaTime::from_secs(10), "{:?}", rendition.stats());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(rendition.stats().state, RenditionState::Ended);
+        assert!(rendition.stats().frames_out >= 46, "{:?}", rendition.stats());
+    }
 }
 
 #[test]
@@ -222,7 +249,7 @@ fn added_delay_of_live_audio_stays_within_60_ms() {
     let mut rig = rig(info, &AAC);
     let begun = std::time::Instant::now();
     for (n, frame) in frames.iter().enumerate() {
-        let due = std::time::Duration::from_millis(n as u64 * 20);
+        let due = Duration::from_millis(n as u64 * 20);
         std::thread::sleep(due.saturating_sub(begun.elapsed()));
         rig.push(frame);
     }

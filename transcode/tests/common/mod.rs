@@ -193,7 +193,8 @@ pub fn watch(info: &TrackInfo, frames: &[Frame]) -> Vec<(u32, u32)> {
     sizes
 }
 
-fn open(id: ffmpeg::codec::Id, config: &[u8]) -> ffmpeg::decoder::Opened {
+/// libavcodec's decoder on one thread.
+pub fn open(id: ffmpeg::codec::Id, config: &[u8]) -> ffmpeg::decoder::Opened {
     ffmpeg::init().unwrap();
     let codec = ffmpeg::decoder::find(id).unwrap();
     let mut context = ffmpeg::codec::Context::new_with_codec(codec);
