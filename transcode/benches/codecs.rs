@@ -92,7 +92,8 @@ fn bare_h264(row: &Row) {
     let library = ffmpeg::encoder::find_by_name("libx264").unwrap();
     let mut setup = ffmpeg::codec::Context::new_with_codec(library).encoder().video().unwrap();
     setup.set_format(ffmpeg::format::Pixel::YUV420P);
-    (setup.set_width(1_280), setup.set_height(720));
+    setup.set_width(1_280);
+    setup.set_height(720);
     setup.set_time_base((1, 30));
     setup.set_frame_rate(Some((30, 1)));
     setup.set_gop(60);

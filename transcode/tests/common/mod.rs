@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ffmpeg_next as ffmpeg;
 use patchbay_bus::{EndReason, Item, Lag, Limits, Reader, Signal, Start, Track, TrackWriter, now};
 use patchbay_media::aac::{AudioSpecificConfig, OBJECT_AAC_LC};
-use patchbay_media::{AudioShape, AudioTarget, Codec, Frame, MediaTime, Target, TrackInfo};
+use patchbay_media::{AudioShape, AudioTarget, Codec, Frame, Kind, MediaTime, Target, TrackInfo};
 use patchbay_transcode::{Engine, EngineConfig, Rendition, RenditionStats};
 
 pub const OPUS: Target = Target::Audio(AudioTarget { codec: Codec::Opus, sample_rate: 48_000, channels: 2, bitrate_bps: 96_000 });
@@ -87,9 +87,11 @@ impl Rig {
 
     /// Pushes all, faster than real time but never so far ahead that the pipeline skips for lag.
     pub fn push_all(&mut self, frames: &[Frame]) {
+        // A loaded machine must not make a video pipeline late: then it would leave pictures out, rightly.
+        let ahead = if self.writer.track().kind() == Kind::Video { MediaTime::ZERO } else { MediaTime::from_millis(700) };
         let mut read = frames.first().map_or(MediaTime::ZERO, |f| f.dts);
         for frame in frames {
-            if frame.dts - read > MediaTime::from_millis(700) {
+            if frame.dts - read > ahead {
                 self.settle();
                 read = frame.dts;
             }
