@@ -202,6 +202,20 @@ fn a_muted_source_goes_on_as_silence_in_real_time() {
 }
 
 #[test]
+fn a_source_that_delivers_in_bursts_is_soon_waited_for() {
+    let (info, frames) = opus_packets(&tone(3.0, 440.0));
+    let mut rig = rig(info, &AAC);
+    for burst in frames.chunks(15) {
+        burst.iter().for_each(|f| rig.push(f));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let out = rig.finish();
+    assert_continuous(&out.frames);
+    let sound = listen(&out.info, &out.frames);
+    assert!(sound.purity(2_000, 2_500, 440.0) > 0.9, "still cut up: {}", sound.purity(2_000, 2_500, 440.0));
+}
+
+#[test]
 fn dropping_the_rendition_ends_its_track() {
     let (info, frames) = opus_packets(&tone(0.5, 440.0));
     let mut rig = rig(info, &AAC);
