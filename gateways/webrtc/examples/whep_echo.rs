@@ -1,6 +1,6 @@
 //! WHIP in, WHEP out, and nothing between: the gateway alone, for trying browsers on it.
 //!
-//! `cargo run --release -p patchbay-webrtc --example whep_echo -- 127.0.0.1:8080 127.0.0.1:8000`
+//! `RUST_LOG=info cargo run --release -p patchbay-webrtc --example whep_echo -- 127.0.0.1:8080 127.0.0.1:8000`
 
 #[path = "../tests/webrtc/support/hub.rs"]
 mod hub;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let mut arguments = std::env::args().skip(1);
     let http = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".into());
     let media = arguments.next().unwrap_or_else(|| "127.0.0.1:8000".into()).parse()?;
