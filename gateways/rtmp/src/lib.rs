@@ -23,6 +23,7 @@ mod http_flv;
 mod ingest;
 mod naming;
 pub mod proto;
+pub mod push;
 
 mod socket;
 mod wire;

@@ -49,9 +49,13 @@ mod tests {
 
     #[test]
     fn application_and_name_are_joined() {
-        for (app, name, stream) in
-            [("live", "demo", "live/demo"), ("", "demo", "demo"), ("demo", "", "demo"), ("live/inst", "/a", "live/inst/a"), ("/live/", "a", "live/a")]
-        {
+        for (app, name, stream) in [
+            ("live", "demo", "live/demo"),
+            ("", "demo", "demo"),
+            ("demo", "", "demo"),
+            ("live/inst", "/a", "live/inst/a"),
+            ("/live/", "a", "live/a"),
+        ] {
             assert_eq!(stream_name(app, name).unwrap().as_str(), stream);
         }
         assert!(stream_name("", "").is_err() && stream_name("live", "../a").is_err());

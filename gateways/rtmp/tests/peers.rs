@@ -7,6 +7,8 @@ use std::time::Duration;
 use common::media::{self, baseline, largest_step, probe, publish};
 use common::{Running, wait_for};
 use patchbay_rtmp::Config;
+use patchbay_rtmp::push::{Push, State, Target};
+use patchbay_rules::EndpointKind;
 
 /// H.264 and AAC, as they were published.
 fn assert_baseline_and_aac(streams: &str) {
@@ -78,4 +80,75 @@ async fn gstreamer_publishes() {
     let (streams, packets) = probe(&gateway.rtmp_url("live/gst")).await;
     assert_baseline_and_aac(&streams);
     assert!(largest_step(&packets, 0) <= 100);
+}
+
+/// nginx with its RTMP module, which lets everybody publish to `live`.
+struct Nginx {
+    _process: media::Running,
+    port: u16,
+}
+
+impl Nginx {
+    async fn start(name: &str) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = media::folder().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let dir = folder.to_str().unwrap();
+        let config = format!(
+            "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\ndaemon off; worker_processes 1; pid {dir}/pid; error_log {dir}/error.log;\n\
+             events {{ worker_connections 64; }}\n\
+             rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; }} }} }}\n"
+        );
+        std::fs::write(folder.join("nginx.conf"), config).unwrap();
+        let file = format!("{dir}/nginx.conf");
+        let process = media::Running::start("nginx", &["-p", dir, "-c", &file]);
+        wait_for("nginx", Duration::from_secs(5), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+        Self { _process: process, port }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("rtmp://127.0.0.1:{}/{path}", self.port)
+    }
+}
+
+fn push(gateway: &Running, stream: &str, url: &str) -> Push {
+    Push::start(gateway.hub.clone(), stream.parse().unwrap(), EndpointKind::Cdn, Target::parse(url).unwrap())
+}
+
+async fn wait_state(push: &Push, state: State) {
+    wait_for(state.as_str(), Duration::from_secs(10), || push.status().state == state).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_follows_its_stream_to_nginx_and_waits_when_it_ends() {
+    let (gateway, nginx) = (Running::start(Config::default(), None).await, Nginx::start("push").await);
+    let push = push(&gateway, "live/demo", &nginx.url("live/pushed?k=1"));
+    wait_state(&push, State::Waiting).await;
+    let publisher = publish(baseline(), &gateway.rtmp_url("live/demo"));
+    wait_state(&push, State::Live).await;
+    let (streams, packets) = probe(&nginx.url("live/pushed")).await;
+    assert_baseline_and_aac(&streams);
+    assert!(largest_step(&packets, 0) <= 70 && largest_step(&packets, 1) <= 70);
+
+    drop(publisher);
+    wait_state(&push, State::Waiting).await;
+    let _again = publish(baseline(), &gateway.rtmp_url("live/demo"));
+    wait_state(&push, State::Live).await;
+    assert_eq!(push.status().connects, 2);
+    drop(push);
+    wait_for("the leg's end", Duration::from_secs(3), || gateway.hub.viewers().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_that_is_refused_or_finds_nobody_says_so() {
+    let gateway = Running::start(Config::default(), None).await;
+    let _publisher = publish(baseline(), &gateway.rtmp_url("live/demo"));
+    let nobody = push(&gateway, "live/demo", "rtmp://127.0.0.1:9/live/a");
+    wait_state(&nobody, State::Backoff).await;
+    assert!(nobody.status().detail.starts_with("cannot connect"), "{}", nobody.status().detail);
+    let busy = push(&gateway, "live/demo", &gateway.rtmp_url("live/demo"));
+    wait_state(&busy, State::Rejected).await;
+    let status = busy.status();
+    assert!(status.detail.contains("stream_busy") && status.detail.contains("has a publisher already"), "{}", status.detail);
+    assert_eq!(status.connects, 0);
 }

@@ -11,4 +11,4 @@ mod ring;
 mod viewer;
 
 pub(crate) use mux::{Form, Muxes};
-pub(crate) use viewer::{Ready, Viewer};
+pub(crate) use viewer::{Ready, Viewer, lonely_and_young};

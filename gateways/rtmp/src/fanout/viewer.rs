@@ -180,7 +180,7 @@ impl Viewer {
 }
 
 /// Whether the stream shows one track only and has just begun, so that the other may still come.
-fn lonely_and_young(value: &FeedValue) -> bool {
+pub(crate) fn lonely_and_young(value: &FeedValue) -> bool {
     let young = |point: &Point| point.track.totals().0 < JUST_BEGUN;
     match (&value.video, &value.audio) {
         (Some(only), None) | (None, Some(only)) => young(only),
