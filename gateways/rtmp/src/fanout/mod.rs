@@ -12,3 +12,6 @@ mod viewer;
 
 pub(crate) use mux::{Form, Muxes};
 pub(crate) use viewer::{Ready, Viewer, lonely_and_young};
+
+#[cfg(test)]
+mod tests;

@@ -127,3 +127,6 @@ impl Ingest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Tags in, frames and descriptions out.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use patchbay_bus::{Bus, Item, Lag, Signal, Start, Stream};
+use patchbay_contract::{Counters, Publication};
+use patchbay_media::{Codec, Kind};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::flv::tag::{AudioCodec, AudioPacket, SoundFormat, VideoCodec, VideoPacket};
+use crate::proto::amf0::Value;
+
+/// avcC of x264's 320x180 Main with no VUI reordering limit: an SPS that says nothing of B-frames.
+fn avcc(profile: u8, width_mbs: u32) -> Bytes {
+    // SPS written by hand: no VUI, poc type 0, so only the frames can tell whether there are B-frames.
+    let mut bits = Bits::default();
+    bits.put(8, profile.into());
+    bits.put(8, 0);
+    bits.put(8, 30);
+    bits.ue(0); // seq_parameter_set_id
+    bits.ue(0); // log2_max_frame_num_minus4
+    bits.ue(0); // pic_order_cnt_type
+    bits.ue(0); // log2_max_pic_order_cnt_lsb_minus4
+    bits.ue(4); // max_num_ref_frames
+    bits.put(1, 0); // gaps_in_frame_num_value_allowed_flag
+    bits.ue(width_mbs - 1);
+    bits.ue(11); // pic_height_in_map_units_minus1
+    bits.put(1, 1); // frame_mbs_only_flag
+    bits.put(1, 1); // direct_8x8_inference_flag
+    bits.put(1, 0); // frame_cropping_flag
+    bits.put(1, 0); // vui_parameters_present_flag
+    bits.put(1, 1); // rbsp_stop_one_bit
+    let sps = [&[0x67][..], &bits.bytes()].concat();
+    let pps = [0x68, 0xCE, 0x38, 0x80];
+    let mut record = vec![1, profile, 0, 30, 0xFF, 0xE1];
+    record.extend((sps.len() as u16).to_be_bytes());
+    record.extend(sps);
+    record.extend([1, 0, 4]);
+    record.extend(pps);
+    record.into()
+}
+
+#[derive(Default)]
+struct Bits(Vec<bool>);
+
+impl Bits {
+    fn put(&mut self, count: u32, value: u32) {
+        (0..count).rev().for_each(|i| self.0.push(value >> i & 1 == 1));
+    }
+
+    fn ue(&mut self, value: u32) {
+        let len = 32 - (value + 1).leading_zeros();
+        self.put(len - 1, 0);
+        self.put(len, value + 1);
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.0.chunks(8).map(|c| c.iter().enumerate().fold(0, |b, (i, bit)| b | u8::from(*bit) << (7 - i))).collect()
+    }
+}
+
+struct Bench {
+    ingest: Ingest,
+    stream: Arc<Stream>,
+    counters: Arc<Counters>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let publisher = Bus::new().publish("live/a".parse().unwrap()).unwrap();
+        let (stream, counters) = (publisher.stream().clone(), Arc::new(Counters::default()));
+        let publication = Publication::new(1, publisher, counters.clone(), CancellationToken::new(), Box::new(|_| {}));
+        Self { ingest: Ingest::new(publication), stream, counters }
+    }
+
+    fn video(&mut self, ms: u32, keyframe: bool, packet: VideoPacket) {
+        let mut body = BytesMut::new();
+        VideoTag { codec: VideoCodec::Avc, keyframe, packet }.encode(&mut body);
+        self.ingest.video(ms, body.freeze(), MediaTime::from_millis(1_000 + i64::from(ms)));
+    }
+
+    fn header(&mut self, ms: u32, record: Bytes) {
+        self.video(ms, true, VideoPacket::SequenceStart(record));
+    }
+
+    fn picture(&mut self, ms: u32, composition_ms: i32, key: bool) {
+        let data = Bytes::from_static(if key { &[0, 0, 0, 3, 0x65, 1, 2] } else { &[0, 0, 0, 3, 0x41, 1, 2] });
+        self.video(ms, key, VideoPacket::Frame { composition_ms, data });
+    }
+
+    fn audio(&mut self, ms: u32, codec: AudioCodec, packet: AudioPacket) {
+        let mut body = BytesMut::new();
+        AudioTag { codec, sound: SoundFormat::AAC, packet }.encode(&mut body);
+        self.ingest.audio(ms, body.freeze(), MediaTime::from_millis(1_000 + i64::from(ms)));
+    }
+
+    fn items(&self, kind: Kind) -> Vec<Item> {
+        let track = self.stream.track(kind).expect("a track");
+        let mut reader = track.read(Start::From(MediaTime::ZERO), Lag::Keep, Arc::new(Signal::new()));
+        std::iter::from_fn(|| reader.poll()).collect()
+    }
+
+    fn lost(&self) -> u64 {
+        self.counters.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// (pts, dts) in milliseconds, or the reorder depth and width of a description.
+fn story(items: &[Item]) -> Vec<(i64, i64)> {
+    let each = items.iter().map(|item| match item {
+        Item::Frame(f) => (f.pts.as_millis(), f.dts.as_millis()),
+        Item::Info(info) => info.video_shape().map_or((-1, -1), |s| (s.reorder_frames.into(), s.width.into())),
+        other => panic!("{other:?}"),
+    });
+    each.collect()
+}
+
+#[test]
+fn pictures_get_their_times_from_dts_and_composition_offset() {
+    let mut bench = Bench::new();
+    bench.header(0, avcc(66, 20));
+    bench.picture(0, 0, true);
+    bench.picture(40, 0, false);
+    assert_eq!(story(&bench.items(Kind::Video)), [(0, 320), (1_000, 1_000), (1_040, 1_040)]);
+}
+
+#[test]
+fn b_frames_that_the_sps_does_not_declare_are_declared_at_the_next_key_frame() {
+    let mut bench = Bench::new();
+    bench.header(0, avcc(77, 20));
+    // I P B B P, shown as I B B P: one picture of look-ahead.
+    for (i, (composition, key)) in [(80, true), (160, false), (40, false), (40, false), (160, false), (40, true)].into_iter().enumerate() {
+        bench.picture(40 * i as u32, composition, key);
+    }
+    let story = story(&bench.items(Kind::Video));
+    assert_eq!((story[0], story[6]), ((0, 320), (1, 320)));
+    assert_eq!(story[1..3], [(1_080, 1_000), (1_200, 1_040)]);
+    assert_eq!(bench.stream.track(Kind::Video).unwrap().info().unwrap().1, 1, "a new epoch is planned for");
+}
+
+#[test]
+fn a_new_header_takes_effect_with_its_key_frame() {
+    let mut bench = Bench::new();
+    bench.header(0, avcc(66, 20));
+    bench.picture(0, 0, true);
+    bench.header(40, avcc(66, 40));
+    bench.picture(40, 0, false);
+    bench.picture(80, 0, true);
+    let expected = [(0, 320), (1_000, 1_000), (1_040, 1_040), (0, 640), (1_080, 1_080)];
+    assert_eq!(story(&bench.items(Kind::Video)), expected);
+}
+
+#[test]
+fn frames_before_their_header_are_left_out_and_counted() {
+    let mut bench = Bench::new();
+    bench.picture(0, 0, true);
+    bench.audio(0, AudioCodec::Aac, AudioPacket::Frame(Bytes::from_static(b"x")));
+    assert!(bench.stream.tracks().is_empty());
+    assert_eq!(bench.lost(), 2);
+    bench.header(40, avcc(66, 20));
+    bench.picture(40, 0, true);
+    let Some(Item::Frame(first)) = bench.items(Kind::Video).into_iter().nth(1) else { panic!("no frame") };
+    assert_eq!(first.loss, 1);
+}
+
+#[test]
+fn damaged_tags_do_not_end_the_track() {
+    let mut bench = Bench::new();
+    bench.header(0, avcc(66, 20));
+    bench.video(0, true, VideoPacket::Frame { composition_ms: 0, data: Bytes::from_static(&[0, 0, 9, 9, 0x65]) });
+    bench.ingest.video(0, Bytes::from_static(&[0x1F, 0]), MediaTime::from_millis(1_000));
+    bench.header(0, Bytes::from_static(&[1, 2, 3]));
+    assert_eq!(bench.lost(), 3);
+    bench.picture(40, 0, true);
+    assert_eq!(story(&bench.items(Kind::Video)).last(), Some(&(1_040, 1_040)));
+}
+
+#[test]
+fn the_metadatas_frame_rate_is_used_where_the_sps_has_none() {
+    let mut bench = Bench::new();
+    let values = vec![Value::object([("framerate", Value::Number(25.0))])];
+    bench.ingest.data(&Data { name: "onMetaData".into(), values });
+    bench.header(0, avcc(66, 20));
+    let info = bench.stream.track(Kind::Video).unwrap().info().unwrap().0;
+    assert_eq!(info.video_shape().unwrap().frame_rate, Some(25.0));
+}
+
+#[test]
+fn every_sound_of_legacy_flv_becomes_a_track() {
+    let mp3 = Bytes::from_static(&[0xFF, 0xFB, 0x90, 0x64, 0]);
+    for (codec, data, bus, rate) in [
+        (AudioCodec::Mp3, mp3, Codec::Mp3, 44_100),
+        (AudioCodec::G711A, Bytes::from_static(&[1; 160]), Codec::Pcma, 8_000),
+        (AudioCodec::G711U, Bytes::from_static(&[1; 160]), Codec::Pcmu, 8_000),
+    ] {
+        let mut bench = Bench::new();
+        bench.audio(0, codec, AudioPacket::Frame(data));
+        let info = bench.stream.track(Kind::Audio).unwrap().info().unwrap().0;
+        assert_eq!((info.codec, info.audio_shape().unwrap().sample_rate), (bus, rate));
+        assert_eq!(bench.items(Kind::Audio).len(), 2);
+    }
+}
+
+#[test]
+fn aac_is_described_by_its_configuration() {
+    let mut bench = Bench::new();
+    bench.audio(0, AudioCodec::Aac, AudioPacket::SequenceStart(Bytes::from_static(&[0x12, 0x10])));
+    bench.audio(0, AudioCodec::Aac, AudioPacket::Frame(Bytes::from_static(b"frame")));
+    let items = bench.items(Kind::Audio);
+    let (Item::Info(info), Item::Frame(frame)) = (&items[0], &items[1]) else { panic!("{items:?}") };
+    assert_eq!((info.codec, &info.config[..]), (Codec::Aac, &[0x12, 0x10][..]));
+    assert_eq!((frame.duration.to_ticks(44_100), &frame.payload[..]), (1_024, &b"frame"[..]));
+}
+
+#[test]
+fn hostile_composition_offsets_are_bounded() {
+    let mut bench = Bench::new();
+    bench.header(0, avcc(77, 20));
+    bench.picture(0, 8_000_000, true);
+    bench.picture(40, -8_000_000, false);
+    assert_eq!(story(&bench.items(Kind::Video))[1..], [(6_000, 1_000), (-3_960, 1_040)]);
+}
