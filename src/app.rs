@@ -76,7 +76,7 @@ fn log_to_stderr(config: &Config) {
 
 /// The hub as the configuration wants it.
 fn switchboard(config: &Config) -> Arc<Switchboard> {
-    let engine = Engine::new(EngineConfig { threads: config.transcode.threads.into() });
+    let engine = Engine::new(EngineConfig { threads: config.transcode.threads.into(), ..EngineConfig::default() });
     let route = |r: &config::Route| Route {
         pattern: r.stream.clone(),
         kind: r.kind.map(Into::into),

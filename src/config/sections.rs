@@ -32,8 +32,8 @@ impl Default for Http {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Api {
-    /// Bearer token every API call must carry. Without one the API answers everybody who
-    /// reaches `http.listen`.
+    /// Bearer token every API call must carry. Without one the API answers only callers on its own machine (and in the
+    /// demo whoever reaches it); a reverse proxy on the same machine makes everybody such a caller.
     pub token: Option<Secret>,
 }
 

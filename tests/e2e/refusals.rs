@@ -21,10 +21,9 @@ fn http_refusals_carry_their_code() {
     let http = lenient();
     let sdp = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n";
     let post = |path: &str, mime: &str| problem(http.post(hub.url(path)).header("content-type", mime).send(sdp));
-    for (path, mime, status, code) in [
-        ("/whep/live/none", "text/plain", 415, "unsupported"),
-        ("/whip/..%2f..%2fetc", "application/sdp", 400, "bad_stream_name"),
-    ] {
+    for (path, mime, status, code) in
+        [("/whep/live/none", "text/plain", 415, "unsupported"), ("/whip/..%2f..%2fetc", "application/sdp", 400, "bad_stream_name")]
+    {
         let (got, body) = post(path, mime);
         assert_eq!((got, body["code"].as_str()), (status, Some(code)), "{path}: {body}");
         assert!(body["detail"].as_str().is_some_and(|d| d.len() > 10), "{body}");
@@ -33,7 +32,8 @@ fn http_refusals_carry_their_code() {
     assert_eq!((got, body["code"].as_str()), (404, Some("stream_not_found")), "{body}");
     let (got, body) = problem(http.get(hub.url("/v1/pairs/999")).call());
     assert_eq!((got, body["code"].as_str()), (404, Some("session_not_found")), "{body}");
-    let (got, body) = problem(http.post(hub.url("/v1/pushes")).send_json(serde_json::json!({"name": "x", "stream": "a/b", "url": "http://h/x"})));
+    let (got, body) =
+        problem(http.post(hub.url("/v1/pushes")).send_json(serde_json::json!({"name": "x", "stream": "a/b", "url": "http://h/x"})));
     assert_eq!((got, body["code"].as_str()), (400, Some("bad_request")), "{body}");
 }
 
@@ -44,7 +44,22 @@ fn a_second_rtmp_publisher_is_told_that_the_name_is_taken() {
     let _first = publish(&fixture("baseline-360p.flv"), &hub.rtmp_url("live/a"));
     hub.wait_live("live/a");
     let second = Command::new("timeout")
-        .args(["-k", "2", "15", "ffmpeg", "-nostdin", "-v", "verbose", "-re", "-i", &fixture("baseline-360p.flv"), "-c", "copy", "-f", "flv"])
+        .args([
+            "-k",
+            "2",
+            "15",
+            "ffmpeg",
+            "-nostdin",
+            "-v",
+            "verbose",
+            "-re",
+            "-i",
+            &fixture("baseline-360p.flv"),
+            "-c",
+            "copy",
+            "-f",
+            "flv",
+        ])
         .arg(hub.rtmp_url("live/a"))
         .stdin(Stdio::null())
         .output()
@@ -60,7 +75,22 @@ fn a_route_with_keys_refuses_strangers_and_lets_the_newest_holder_take_over() {
     let _turn = turn();
     let hub = Patchbay::start("[[routes]]\nstream = \"vip/*\"\npublish_key = \"open-sesame\"\n");
     let stranger = Command::new("timeout")
-        .args(["-k", "2", "15", "ffmpeg", "-nostdin", "-v", "verbose", "-re", "-i", &fixture("baseline-360p.flv"), "-c", "copy", "-f", "flv"])
+        .args([
+            "-k",
+            "2",
+            "15",
+            "ffmpeg",
+            "-nostdin",
+            "-v",
+            "verbose",
+            "-re",
+            "-i",
+            &fixture("baseline-360p.flv"),
+            "-c",
+            "copy",
+            "-f",
+            "flv",
+        ])
         .arg(hub.rtmp_url("vip/a"))
         .stdin(Stdio::null())
         .output()

@@ -45,11 +45,14 @@ fn librtmp_plays_and_gstreamer_publishes() {
          audiotestsrc is-live=true ! audioconvert ! audioresample ! avenc_aac ! aacparse ! m.",
         hub.rtmp_url("live/g")
     );
-    let _source = Proc::spawn(Command::new("gst-launch-1.0").args(["-q"]).args(pipeline.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null()));
+    let _source = Proc::spawn(
+        Command::new("gst-launch-1.0").args(["-q"]).args(pipeline.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null()),
+    );
     hub.wait_live("live/g");
     let file = format!("{}/dump-{}.flv", env!("CARGO_TARGET_TMPDIR"), hub.http);
     let url = hub.rtmp_url("live/g");
-    let dump = Proc::spawn(Command::new("rtmpdump").args(["-q", "-v", "-r", &url, "-o", &file]).stdout(Stdio::null()).stderr(Stdio::null()));
+    let dump =
+        Proc::spawn(Command::new("rtmpdump").args(["-q", "-v", "-r", &url, "-o", &file]).stdout(Stdio::null()).stderr(Stdio::null()));
     wait_for("half a megabyte or so of FLV", Duration::from_secs(20), || std::fs::metadata(&file).ok().filter(|m| m.len() > 150_000));
     drop(dump);
     let seen = probe(&file, 2);

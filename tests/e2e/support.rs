@@ -52,7 +52,9 @@ pub struct Proc(Child);
 impl Proc {
     pub fn spawn(command: &mut Command) -> Self {
         let program = command.get_program().to_string_lossy().into_owned();
-        Self(command.stdin(Stdio::null()).spawn().unwrap_or_else(|e| panic!("{program} cannot be started ({e}); run scripts/setup.sh test")))
+        Self(
+            command.stdin(Stdio::null()).spawn().unwrap_or_else(|e| panic!("{program} cannot be started ({e}); run scripts/setup.sh test")),
+        )
     }
 
     pub fn id(&self) -> u32 {
@@ -228,7 +230,12 @@ fn output(command: &mut Command, limit: Duration) -> (bool, String, String) {
 pub fn probe(url: &str, seconds: u32) -> Probe {
     let mut command = Command::new("ffprobe");
     command.args(["-v", "error", "-rw_timeout", "8000000", "-probesize", "300000", "-analyzeduration", "1000000"]);
-    command.args(["-show_entries", "stream=codec_name,profile,width,height,sample_rate,channels:packet=codec_type,pts_time,dts_time,flags", "-of", "json"]);
+    command.args([
+        "-show_entries",
+        "stream=codec_name,profile,width,height,sample_rate,channels:packet=codec_type,pts_time,dts_time,flags",
+        "-of",
+        "json",
+    ]);
     command.args(["-read_intervals", &format!("%+{seconds}"), url]);
     let begin = Instant::now();
     let (ok, out, err) = output(&mut command, Duration::from_secs(u64::from(seconds) + 15));

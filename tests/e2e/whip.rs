@@ -19,13 +19,16 @@ fn a_browser_publishes_and_rtmp_flv_and_a_pushed_to_server_get_h264_and_aac() {
     let _turn = turn();
     let (origin, http) = (free_port(), free_port());
     let _nginx = nginx(origin, http);
-    let hub = Patchbay::start(&format!("[[pushes]]\nname = \"cdn\"\nstream = \"live/cam\"\nurl = \"rtmp://127.0.0.1:{origin}/live/out\"\n"));
+    let hub =
+        Patchbay::start(&format!("[[pushes]]\nname = \"cdn\"\nstream = \"live/cam\"\nurl = \"rtmp://127.0.0.1:{origin}/live/out\"\n"));
     let whip = hub.url("/whip/live/cam");
     let mut source = browser_in_background(&["--whip", &whip, "--canvas", "--min-kbps", "500", "--max-kbps", "1000", "--seconds", "40"]);
     hub.wait_live("live/cam");
     assert_h264_and_aac(&hub.rtmp_url("live/cam"));
     assert_h264_and_aac(&hub.url("/flv/live/cam.flv"));
-    wait_for("the push to be live", Duration::from_secs(10), || (text(&hub.get("/v1/pushes")["pushes"][0]["state"]) == "live").then_some(()));
+    wait_for("the push to be live", Duration::from_secs(10), || {
+        (text(&hub.get("/v1/pushes")["pushes"][0]["state"]) == "live").then_some(())
+    });
     assert_h264_and_aac(&format!("rtmp://127.0.0.1:{origin}/live/out"));
     assert_eq!(hub.renditions().len(), 1, "one AAC encoder serves all: {:?}", hub.renditions());
     assert!(source.is_running());

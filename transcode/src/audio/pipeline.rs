@@ -1,5 +1,6 @@
 //! One audio rendition: packets are decoded, put on the source clock without gaps, resampled and encoded.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use patchbay_bus::now;
@@ -71,6 +72,8 @@ pub(crate) struct AudioStage {
     idle: Idle,
     /// Arrival of the newest packet.
     arrival: MediaTime,
+    /// When the packets came that are still on their way through.
+    heard: Heard,
     last_out: Option<MediaTime>,
     /// Packets are missing before the next one.
     lost: bool,
@@ -104,6 +107,7 @@ impl AudioStage {
             fifo: Fifo { samples: Vec::new(), origin: MediaTime::ZERO, encoded: 0 },
             idle,
             arrival: MediaTime::ZERO,
+            heard: Heard::default(),
             last_out: None,
             lost: false,
             bad: 0,
@@ -200,7 +204,8 @@ impl AudioStage {
             let Some(payload) = packet.filter(|_| self.last_out.is_none_or(|last| pts > last)) else { continue };
             self.last_out = Some(pts);
             let duration = MediaTime::from_ticks(frame as i64, self.rate);
-            out.push(Frame { pts, dts: pts, duration, key: true, loss: 0, arrival: self.arrival, payload });
+            let arrival = self.heard.arrival_of(pts).unwrap_or(self.arrival);
+            out.push(Frame { pts, dts: pts, duration, key: true, loss: 0, arrival, payload });
         }
         self.fifo.samples.drain(..at);
         Ok(())
@@ -299,6 +304,7 @@ impl Stage for AudioStage {
             self.encoder = Some(encoder);
         }
         self.arrival = frame.arrival;
+        self.heard.note(frame.pts, frame.arrival);
         self.place(frame, out)?;
         self.input_came();
         Ok(())
@@ -348,5 +354,29 @@ impl Stage for AudioStage {
         self.fifo.samples.clear();
         self.lost = false;
         self.bad = 0;
+    }
+}
+
+/// When recent packets arrived, so that the delay of what comes out counts look-ahead and re-framing too.
+#[derive(Default)]
+struct Heard(VecDeque<(MediaTime, MediaTime)>);
+
+impl Heard {
+    /// Encoder and FIFO hold less than half a second: 64 packets of 10 ms.
+    const PACKETS_MAX: usize = 64;
+    /// A packet is not longer than this; sound after it was made up.
+    const PACKET_LENGTH_MAX: MediaTime = MediaTime::from_millis(130);
+
+    fn note(&mut self, pts: MediaTime, arrival: MediaTime) {
+        if self.0.len() == Self::PACKETS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((pts, arrival));
+    }
+
+    /// Arrival of the packet that holds the sound of `pts`.
+    fn arrival_of(&self, pts: MediaTime) -> Option<MediaTime> {
+        let (begin, arrival) = self.0.iter().rev().find(|(begin, _)| *begin <= pts)?;
+        (pts - *begin <= Self::PACKET_LENGTH_MAX).then_some(*arrival)
     }
 }
