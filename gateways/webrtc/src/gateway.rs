@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use patchbay_contract::{GatewayFuture, Hub};
+use patchbay_contract::{GatewayFuture, Hub, Refusal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::directory::Directory;
+use crate::directory::{Admission, Directory};
 use crate::peer::{self, Identity};
 use crate::session::Patience;
 use crate::socket::Bound;
@@ -88,6 +88,11 @@ impl Gateway {
     /// The UDP address it is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Counts a new session in, or refuses it.
+    pub(crate) fn admit(&self) -> Result<Admission, Refusal> {
+        self.shared.directory.admit(self.config.sessions_max, self.config.half_open_max)
     }
 
     /// The worker of the next session.

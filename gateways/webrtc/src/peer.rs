@@ -105,7 +105,7 @@ impl Peer {
             let candidate = Candidate::host(address, "udp").map_err(|e| Refusal::new(Code::Internal, e.to_string()))?;
             rtc.add_local_candidate(candidate);
         }
-        let refuse = |e: &dyn std::fmt::Display| Refusal::new(Code::BadRequest, format!("the offer cannot be answered: {e}"));
+        let refuse = |e: &dyn std::fmt::Display| Refusal::new(Code::BadRequest, format!("the offer cannot be answered: {}", words(e)));
         let sdp = SdpOffer::from_sdp_string(&offer.text).map_err(|e| refuse(&e))?;
         let answer = rtc.sdp_api().accept_offer(sdp).map_err(|e| refuse(&e))?;
         let peer = Self {
@@ -181,6 +181,13 @@ impl Peer {
     }
 }
 
+/// str0m's words without the memory addresses its parser puts between them.
+fn words(error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains("PointerOffset")).collect();
+    if lines.is_empty() { "it does not parse".into() } else { lines.join("; ") }
+}
+
 /// Payload types here are only our names; an answer takes the offer's. High is offered by no browser and decoded by
 /// all of them; native clients do offer it.
 const H264_FORMATS: &[(u8, u8, u32)] =
@@ -197,4 +204,88 @@ fn extensions(role: Role) -> ExtensionMap {
         map.set(3, Extension::TransportSequenceNumber);
     }
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As Chromium sends it, shortened.
+    const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=extmap-allow-mixed\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:Od6R\r\na=ice-pwd:sHJggS9mWaEGomoKx99/TWPe\r\n\
+        a=fingerprint:sha-256 1F:FD:5A:33:9A:B2:A9:53:36:56:28:F5:83:34:DF:B2:17:02:F4:5C:70:E9:CA:2D:3A:BD:2B:C1:C8:B6:8E:F8\r\n\
+        a=setup:actpass\r\na=mid:0\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=sendonly\r\na=msid:s t\r\na=rtcp-mux\r\n\
+        a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=fmtp:111 minptime=10;useinbandfec=1\r\na=ssrc:31 cname:c\r\n\
+        m=video 9 UDP/TLS/RTP/SAVPF 102 103\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\na=sendonly\r\na=rtcp-mux\r\na=rtpmap:102 H264/90000\r\n\
+        a=rtcp-fb:102 nack pli\r\na=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001f\r\n\
+        a=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=ssrc-group:FID 41 42\r\na=ssrc:41 cname:c\r\na=ssrc:42 cname:c\r\n";
+
+    fn identity() -> Arc<Identity> {
+        static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
+        let make = || Identity { certificate: certificate().unwrap(), candidates: vec!["127.0.0.1:8000".parse().unwrap()] };
+        IDENTITY.get_or_init(|| Arc::new(make())).clone()
+    }
+
+    fn answer(text: &str) -> Result<Peer, Refusal> {
+        let offer = Offer::read(text, Role::Publish)?;
+        Peer::answer(&identity(), &offer, Role::Publish, Instant::now()).map(|(peer, ..)| peer)
+    }
+
+    #[test]
+    fn the_unharmed_offer_is_answered() {
+        assert_eq!(answer(OFFER).err(), None);
+    }
+
+    #[test]
+    fn a_refusal_says_why_without_addresses_in_memory() {
+        let refusal = answer(&OFFER.replace("SAVPF 111", "SAVPF 111 63")).err().unwrap();
+        assert_eq!(refusal.message, "the offer cannot be answered: Missing a=rtp_map:63 for mid: 0");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_damaged_offer_is_answered_or_refused(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0u8..5, any::<u8>()), 1..8),
+        ) {
+            let mut lines: Vec<String> = OFFER.lines().map(str::to_owned).collect();
+            for (at, other, what, byte) in damage {
+                let (i, j) = (at.index(lines.len()), other.index(lines.len()));
+                match what {
+                    0 if lines.len() > 1 => drop(lines.remove(i)),
+                    1 => lines.insert(i, lines[j].clone()),
+                    2 => lines.swap(i, j),
+                    3 => {
+                        let len = other.index(lines[i].len() + 1);
+                        lines[i].truncate(len);
+                    }
+                    _ => {
+                        let k = other.index(lines[i].len() + 1);
+                        lines[i].insert(k, char::from(byte & 0x7f));
+                    }
+                }
+            }
+            // Refused or answered; what must not happen is a panic.
+            let _ = answer(&lines.join("\r\n"));
+        }
+
+        #[test]
+        fn any_datagram_leaves_a_peer_alive(datagrams in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..20)) {
+            let Ok(mut peer) = answer(OFFER) else { panic!("the offer is good") };
+            let path = Path { remote: "127.0.0.1:9".parse().unwrap(), local: "127.0.0.1".parse().unwrap() };
+            for (n, mut datagram) in datagrams.into_iter().enumerate() {
+                // Every class of RFC 7983 in turn.
+                if let Some(first) = datagram.first_mut() {
+                    *first = [0, 1, 22, 0x80, 0x81][n % 5];
+                }
+                // Only an error may come of it; the worker ends the session then.
+                if peer.receive(Instant::now(), path, &datagram).is_err() {
+                    break;
+                }
+            }
+        }
+    }
 }

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::Gateway;
-use crate::directory::{Card, SessionKey};
+use crate::directory::{Admission, Card, SessionKey};
 use crate::peer::Peer;
 use crate::sdp::{Fragment, Offer, Role};
 use crate::session::{Grant, Opening};
@@ -156,17 +156,19 @@ fn read_offer(request: &Request, body: &[u8], role: Role) -> Result<Offer, Refus
 
 async fn publish(app: App, stream: StreamName, request: Request, body: Bytes) -> Result<Response, Refusal> {
     let offer = read_offer(&request, &body, Role::Publish)?;
+    let admission = app.admit()?;
     let kind = app.hub.kind_of(&stream, EndpointKind::Webrtc);
     let grant = app.hub.publish(PublishRequest { stream, kind, caller: request.caller("whip") }).await?;
-    open(&app, Role::Publish, &offer, Grant::Publish(grant), &request)
+    open(&app, (Role::Publish, &offer), Grant::Publish(grant), admission, &request)
 }
 
 async fn play(app: App, stream: StreamName, request: Request, body: Bytes) -> Result<Response, Refusal> {
     let offer = read_offer(&request, &body, Role::Play)?;
+    let admission = app.admit()?;
     let kind = app.hub.kind_of(&stream, EndpointKind::Webrtc);
     let sink = sink(kind, &offer, app.config.h264_strict_profile);
     let leg = app.hub.play(PlayRequest { stream, sink, caller: request.caller("whep"), wait: request.wait }).await?;
-    open(&app, Role::Play, &offer, Grant::Play(leg), &request)
+    open(&app, (Role::Play, &offer), Grant::Play(leg), admission, &request)
 }
 
 /// What the viewer takes, by its own offer.
@@ -182,14 +184,9 @@ fn sink(kind: EndpointKind, offer: &Offer, strict: bool) -> Sink {
 }
 
 /// Answers an offer the hub has granted, and hands the session to a worker.
-fn open(app: &App, role: Role, offer: &Offer, grant: Grant, request: &Request) -> Result<Response, Refusal> {
-    let prepared = app
-        .shared
-        .directory
-        .admit(app.config.sessions_max, app.config.half_open_max)
-        .and_then(|admission| Ok((admission, Peer::answer(&app.identity, offer, role, Instant::now())?)));
-    let (admission, (peer, answer, ufrag)) = match prepared {
-        Ok(prepared) => prepared,
+fn open(app: &App, (role, offer): (Role, &Offer), grant: Grant, admission: Admission, request: &Request) -> Result<Response, Refusal> {
+    let (peer, answer, ufrag) = match Peer::answer(&app.identity, offer, role, Instant::now()) {
+        Ok(answered) => answered,
         Err(refusal) => {
             grant.end(Cause::here(refusal.code.as_str()).with(&refusal.message));
             return Err(refusal);

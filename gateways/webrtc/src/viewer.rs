@@ -20,7 +20,7 @@ use crate::lane::{Lanes, Packed};
 
 /// A cached group larger than this is not sent at once if a key frame can be had.
 const GROUP_BYTES_MAX: usize = 2 << 20;
-const GROUP_FRAMES_MAX: usize = 150;
+const GROUP_FRAMES_MAX: usize = 300;
 /// How long a late joiner of such a group waits for the key frame it asked for.
 const KEY_WAIT_MAX: Duration = Duration::from_millis(400);
 /// Packets per viewer and millisecond.
@@ -325,8 +325,10 @@ impl Sender {
         if group.is_empty() {
             request_key(lanes, uid);
         } else if group.len() > GROUP_FRAMES_MAX || bytes > GROUP_BYTES_MAX {
+            // A source that was asked before and has no way to be told (RTMP) is not waited for.
+            let deaf = lanes.track(uid).is_some_and(|t| matches!(t.keyframes().counts(), (1.., 0)));
             request_key(lanes, uid);
-            self.force_at = Some(now + KEY_WAIT_MAX);
+            self.force_at = Some(if deaf { now } else { now + KEY_WAIT_MAX });
         } else {
             self.catch_up(&group);
         }

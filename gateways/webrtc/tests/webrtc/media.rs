@@ -165,3 +165,40 @@ fn a_viewers_keyframe_request_reaches_the_publisher() {
     }
     assert_eq!(publisher.keyframe_requests, 1);
 }
+
+#[test]
+fn a_peer_that_falls_silent_is_let_go() {
+    let server = Server::with(patchbay_webrtc::Config { workers: 1, idle_timeout_s: 5, ..Default::default() });
+    let source = Source::start(&server, "live/a", 30, 30);
+    let mut viewer = Client::open(&server.url("/whep/live/a"), Direction::RecvOnly);
+    viewer.connect();
+    viewer.run(SECOND, |_| false);
+    assert_eq!(source.video.track().reader_count(), 1);
+    std::thread::sleep(6 * SECOND);
+    assert_eq!(server.hub.ended.lock().unwrap().iter().map(|(_, cause)| cause.code).collect::<Vec<_>>(), ["timeout"]);
+    assert_eq!(source.video.track().reader_count(), 0);
+}
+
+#[test]
+fn viewers_follow_a_feed_to_another_track_at_its_key_frame() {
+    let server = Server::start(1);
+    let mut source = Source::start(&server, "live/a", 90, 30);
+    let mut viewer = Client::open(&server.url("/whep/live/a"), Direction::RecvOnly);
+    viewer.connect();
+    source.began = patchbay_bus::now();
+    source.play(0..30, &mut [&mut viewer]);
+    // Another rendition of the same pictures, in mid-group when the feed turns to it.
+    let mut other = Source::start(&server, "live/b", 90, 30);
+    other.began = source.began;
+    (30..40).for_each(|n| other.push(n));
+    server.hub.point_video(&"live/a".parse().unwrap(), other.video.track());
+    for n in 40..75 {
+        source.play(n..n + 1, &mut [&mut viewer]);
+        other.push(n);
+    }
+    viewer.run(SECOND / 5, |_| false);
+    assert_eq!((source.video.track().reader_count(), other.video.track().reader_count()), (0, 1));
+    let steps: Vec<_> = viewer.received(viewer.video).windows(2).map(|w| w[1].time.numer() - w[0].time.numer()).collect();
+    let odd: Vec<_> = steps.iter().filter(|step| !(2_990..=3_010).contains(*step)).collect();
+    assert!(odd.len() <= 1, "timestamps go on as if nothing had happened, but for the ten pictures nobody pushed: {odd:?}");
+}

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use patchbay_bus::{Bus, Change, Feed, FeedValue, Observer, Point, StreamName};
+use patchbay_bus::{Bus, Change, Feed, FeedValue, Observer, Point, StreamName, Track};
 use patchbay_contract::{Answer, Cause, Code, Counters, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal};
 use patchbay_media::Kind;
 use patchbay_rules::EndpointKind;
@@ -56,6 +56,15 @@ impl PassHub {
         let (bus, feeds) = (Bus::new(), Arc::new(Mutex::new(Vec::new())));
         bus.observe(Arc::new(Refeed { bus: Arc::downgrade(&bus), feeds: feeds.clone() }));
         Arc::new(Self { bus, feeds, next: AtomicU64::new(1), ended: Arc::default() })
+    }
+
+    /// Turns the video of all feeds of a stream to another track.
+    pub fn point_video(&self, stream: &StreamName, track: &Arc<Track>) {
+        for feed in self.feeds.lock().unwrap().iter().filter(|(name, _)| name == stream).filter_map(|(_, feed)| feed.upgrade()) {
+            let mut value = feed.get();
+            value.video = Some(Point { track: track.clone(), epoch: 0 });
+            feed.set(value);
+        }
     }
 
     fn closer(&self, protocol: &'static str) -> Box<dyn FnOnce(Cause) + Send> {
