@@ -1,25 +1,28 @@
 //! What RTMP costs here: CPU seconds per gigabyte written and read, and CPU milliseconds per viewer and second.
 //!
 //! The viewers run in a process of their own, so that only the gateway's side is counted; what its source costs without
-//! viewers is subtracted. `cargo bench -p patchbay-rtmp -- SECONDS VIEWERS...` changes the 10 s and the 50 and 200.
+//! viewers is subtracted. nginx-rtmp serves the same stream to as many, pushed to it by the gateway, if it is installed. `cargo bench -p patchbay-rtmp -- SECONDS VIEWERS...` changes the 10 s and the 50 and 200.
 
 #[path = "../tests/common/mod.rs"]
-#[allow(dead_code, reason = "the benchmark uses a part")]
 mod common;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use common::Running;
 use common::client::Client;
+use common::nginx::Nginx;
 use patchbay_bus::{TrackWriter, now};
 use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo, VideoShape};
 use patchbay_rtmp::Config;
 use patchbay_rtmp::proto::chunk::{ChunkReader, Limits, encode_message};
 use patchbay_rtmp::proto::client::Mode;
 use patchbay_rtmp::proto::message::{csid, type_id};
+use patchbay_rtmp::push::{Push, Target};
+use patchbay_rules::EndpointKind;
 use tokio::io::AsyncReadExt;
 
 /// 720p30 at 2 Mbit/s and its sound: 2.1 Mbit/s in 77 messages a second, as the other servers were measured.
@@ -135,8 +138,29 @@ fn fan_out(count: usize, span: Duration) {
             alone * 1e3,
         );
         viewers.stop();
+        if Path::new("/usr/sbin/nginx").exists() {
+            nginx(&gateway, count, span).await;
+        }
         source.abort();
     });
+}
+
+/// The same from nginx.
+async fn nginx(gateway: &Running, count: usize, span: Duration) {
+    let nginx = Nginx::start(&format!("bench-{count}")).await;
+    let target = Target::parse(&nginx.url("live/bench")).unwrap();
+    let _push = Push::start(gateway.hub.clone(), "live/bench".parse().unwrap(), EndpointKind::Cdn, target);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (begun, at) = (nginx.cpu(), Instant::now());
+    tokio::time::sleep(span / 2).await;
+    let alone = (nginx.cpu() - begun).as_secs_f64() / at.elapsed().as_secs_f64();
+    let mut viewers = Viewers::start(nginx.address, count);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (begun, at) = (nginx.cpu(), Instant::now());
+    tokio::time::sleep(span).await;
+    let busy = (nginx.cpu() - begun).as_secs_f64() / at.elapsed().as_secs_f64();
+    println!("    nginx-rtmp, the same         {:8.3}   (source alone {:.2} ms/s)", (busy - alone) * 1e3 / count as f64, alone * 1e3);
+    viewers.stop();
 }
 
 /// CPU seconds per second of this process.
@@ -164,7 +188,7 @@ async fn feed(mut video: TrackWriter, mut audio: TrackWriter) {
     loop {
         tokio::select! {
             _ = pictures.tick() => {
-                video.push(frame(count % PICTURES_PER_S == 0, &picture));
+                video.push(frame(count.is_multiple_of(PICTURES_PER_S), &picture));
                 count += 1;
             }
             _ = sounds.tick() => audio.push(frame(true, &sound)),

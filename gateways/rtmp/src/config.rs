@@ -50,7 +50,7 @@ impl Default for Config {
             half_open_max: 512,
             handshake_timeout_s: 5,
             idle_timeout_s: 15,
-            coalesce_ms: 15,
+            coalesce_ms: 20,
             lag_max_ms: 3_000,
             slow_cut_s: 10,
         }

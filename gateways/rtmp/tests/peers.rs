@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::media::{self, baseline, largest_step, probe, publish};
+use common::nginx::Nginx;
 use common::{Running, wait_for};
 use patchbay_rtmp::Config;
 use patchbay_rtmp::push::{Push, State, Target};
@@ -80,35 +81,6 @@ async fn gstreamer_publishes() {
     let (streams, packets) = probe(&gateway.rtmp_url("live/gst")).await;
     assert_baseline_and_aac(&streams);
     assert!(largest_step(&packets, 0) <= 100);
-}
-
-/// nginx with its RTMP module, which lets everybody publish to `live`.
-struct Nginx {
-    _process: media::Running,
-    port: u16,
-}
-
-impl Nginx {
-    async fn start(name: &str) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder = media::folder().join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        let dir = folder.to_str().unwrap();
-        let config = format!(
-            "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\ndaemon off; worker_processes 1; pid {dir}/pid; error_log {dir}/error.log;\n\
-             events {{ worker_connections 64; }}\n\
-             rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; }} }} }}\n"
-        );
-        std::fs::write(folder.join("nginx.conf"), config).unwrap();
-        let file = format!("{dir}/nginx.conf");
-        let process = media::Running::start("nginx", &["-p", dir, "-c", &file]);
-        wait_for("nginx", Duration::from_secs(5), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
-        Self { _process: process, port }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("rtmp://127.0.0.1:{}/{path}", self.port)
-    }
 }
 
 fn push(gateway: &Running, stream: &str, url: &str) -> Push {

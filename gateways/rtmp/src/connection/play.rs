@@ -36,24 +36,22 @@ impl Connection {
 
     async fn send(&mut self, stream_id: u32, viewer: &mut Viewer) -> Result<(), Ended> {
         let mut pieces: Vec<Bytes> = Vec::new();
+        // What came together with the play command is here already.
         let mut paused = false;
+        if self.asked(stream_id, viewer, &mut paused)? {
+            return Ok(());
+        }
+        self.write_output().await?;
         loop {
-            while let Some(event) = self.session.poll()? {
-                match event {
-                    Event::Closed { stream_id: id } if id == stream_id => return Ok(()),
-                    Event::Pause { paused: wanted, .. } => {
-                        paused = wanted;
-                        viewer.rejoin();
-                    }
-                    Event::Publish { .. } | Event::Play { .. } => one_stream_only(&mut self.session)?,
-                    _ => {}
-                }
-            }
-            self.write_output().await?;
             let ready = tokio::select! {
                 readable = self.stream.readable() => {
                     readable?;
-                    self.try_read()?;
+                    if self.try_read()? {
+                        if self.asked(stream_id, viewer, &mut paused)? {
+                            return Ok(());
+                        }
+                        self.write_output().await?;
+                    }
                     continue;
                 }
                 ready = viewer.ready(&mut pieces), if !paused => ready,
@@ -66,6 +64,22 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Does what the player asked for; whether it closed the stream.
+    fn asked(&mut self, stream_id: u32, viewer: &mut Viewer, paused: &mut bool) -> Result<bool, Ended> {
+        while let Some(event) = self.session.poll()? {
+            match event {
+                Event::Closed { stream_id: id } if id == stream_id => return Ok(true),
+                Event::Pause { paused: wanted, .. } => {
+                    *paused = wanted;
+                    viewer.rejoin();
+                }
+                Event::Publish { .. } | Event::Play { .. } => one_stream_only(&mut self.session)?,
+                _ => {}
+            }
+        }
+        Ok(false)
     }
 }
 

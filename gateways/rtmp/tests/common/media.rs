@@ -47,6 +47,10 @@ impl Drop for Running {
 }
 
 impl Running {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn start(program: &str, args: &[&str]) -> Self {
         let log = std::fs::File::create(folder().join(format!("{program}-{:x}.log", rand_u32()))).unwrap();
         let child = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();

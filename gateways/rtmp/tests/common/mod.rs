@@ -4,12 +4,13 @@
 
 pub mod client;
 pub mod media;
+pub mod nginx;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use patchbay_bus::{Bus, Change, EndReason, Feed, FeedValue, Observer, Point, StreamName};
+use patchbay_bus::{Bus, Change, Feed, FeedValue, Observer, Point, StreamName};
 use patchbay_contract::{
     Answer, Caller, Cause, Closer, Code, Counters, Gateway as _, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal, SessionId,
 };
@@ -195,6 +196,3 @@ pub async fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> boo
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
-
-/// The reason, as the bus has it.
-pub const FINISHED: EndReason = EndReason::Finished;
