@@ -112,8 +112,11 @@ struct Sender {
     clock: RtpClock,
     seq: u64,
     current: Option<TrackUid>,
-    /// Taken over at its first key frame past what was sent.
+    /// Taken over at its first key frame past `switch_after`.
     upcoming: Option<TrackUid>,
+    /// What had been sent when the feed turned. Not what has been sent since: a rendition comes later than its source,
+    /// and would never overtake it.
+    switch_after: Option<MediaTime>,
     need_key: bool,
     /// When to send the cached group after all.
     force_at: Option<Instant>,
@@ -159,6 +162,7 @@ impl Viewer {
             seq: u64::from(rand::random::<u16>() >> 1),
             current: None,
             upcoming: None,
+            switch_after: None,
             need_key: kind == Kind::Video,
             force_at: None,
             sent_pts: None,
@@ -195,6 +199,10 @@ impl Viewer {
             }
             sender.need_key = false;
             sender.force_at = None;
+            // After a switch to a track that lags behind: what has been heard is not said again.
+            if sender.kind == Kind::Audio && sender.sent_pts.is_some_and(|sent| packed.pts <= sent) {
+                continue;
+            }
             sender.push(packed.clone(), packed.pts, true);
             if sender.queue.len() > QUEUE_FRAMES_MAX {
                 self.leg.counters().skipped.fetch_add(sender.queue.len() as u64, std::sync::atomic::Ordering::Relaxed);
@@ -297,12 +305,15 @@ impl Sender {
         if self.current == Some(uid) || self.upcoming == Some(uid) || ended {
             return;
         }
-        if let Some(old) = self.current.filter(|&old| lanes.outdated(key, old)) {
+        // Sound has nothing to wait for: every packet is a beginning.
+        let now_or_never = |old: TrackUid| self.kind == Kind::Audio || lanes.outdated(key, old);
+        if let Some(old) = self.current.filter(|&old| now_or_never(old)) {
             lanes.detach(key, old);
             self.current = None;
         }
         if self.current.is_some() {
             self.upcoming = Some(uid);
+            self.switch_after = self.sent_pts;
             if self.kind == Kind::Video {
                 point.track.keyframes().request();
             }
@@ -350,7 +361,7 @@ impl Sender {
 
     /// Whether `packed`, of the upcoming lane, is where it takes over.
     fn switch(&mut self, key: SessionKey, packed: &Packed, rtc: &Rtc, lanes: &mut Lanes) -> bool {
-        if !packed.key || self.sent_pts.is_some_and(|sent| packed.pts <= sent) {
+        if !packed.key || self.switch_after.is_some_and(|sent| packed.pts <= sent) {
             return false;
         }
         if let Some(old) = std::mem::replace(&mut self.current, self.upcoming.take()) {
@@ -371,6 +382,8 @@ impl Sender {
     }
 
     fn push(&mut self, packed: Arc<Packed>, pts: MediaTime, live: bool) {
+        // A track that was switched to may lag behind the one before: its first frames are squeezed, never stamped back.
+        let pts = self.sent_pts.map_or(pts, |sent| pts.max(sent + CATCH_UP_STEP));
         self.sent_pts = Some(pts);
         self.queue.push_back(Queued { packed, next: 0, pts, time: None, live });
     }

@@ -187,18 +187,20 @@ fn viewers_follow_a_feed_to_another_track_at_its_key_frame() {
     viewer.connect();
     source.began = patchbay_bus::now();
     source.play(0..30, &mut [&mut viewer]);
-    // Another rendition of the same pictures, in mid-group when the feed turns to it.
+    // Another rendition of the same pictures, in mid-group when the feed turns to it, and five pictures late.
     let mut other = Source::start(&server, "live/b", 90, 30);
     other.began = source.began;
-    (30..40).for_each(|n| other.push(n));
+    (0..25).for_each(|n| other.push(n));
     server.hub.point_video(&"live/a".parse().unwrap(), other.video.track());
-    for n in 40..75 {
+    for n in 30..80 {
         source.play(n..n + 1, &mut [&mut viewer]);
-        other.push(n);
+        other.push(n - 5);
     }
     viewer.run(SECOND / 5, |_| false);
     assert_eq!((source.video.track().reader_count(), other.video.track().reader_count()), (0, 1));
-    let steps: Vec<_> = viewer.received(viewer.video).windows(2).map(|w| w[1].time.numer() - w[0].time.numer()).collect();
-    let odd: Vec<_> = steps.iter().filter(|step| !(2_990..=3_010).contains(*step)).collect();
-    assert!(odd.len() <= 1, "timestamps go on as if nothing had happened, but for the ten pictures nobody pushed: {odd:?}");
+    let pictures = viewer.received(viewer.video);
+    let steps: Vec<_> = pictures.windows(2).map(|w| w[1].time.numer() - w[0].time.numer()).collect();
+    // Picture 30 of the other track comes when 35 has been sent; 30 to 35 are squeezed behind it.
+    let odd: Vec<_> = steps.iter().copied().filter(|step| !(2_990..=3_010).contains(step)).collect();
+    assert!((5..=7).contains(&odd.len()) && odd.iter().all(|step| *step < 3_000), "{odd:?}");
 }
