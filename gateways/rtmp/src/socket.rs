@@ -3,11 +3,11 @@
 //! Refuses: to wait for ever.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -64,8 +64,9 @@ fn consume(pieces: &mut [Bytes], mut written: usize) -> usize {
 }
 
 /// Closes so that the peer can still read what was written: a socket closed with unread input is reset.
-pub(crate) async fn close(mut stream: TcpStream) {
-    _ = stream.shutdown().await;
+pub(crate) async fn close(stream: &TcpStream) {
+    // Everything was written without a buffer of ours in between, so there is nothing to flush.
+    _ = SockRef::from(stream).shutdown(Shutdown::Write);
     let mut scratch = [0; 4096];
     let drain = async {
         loop {

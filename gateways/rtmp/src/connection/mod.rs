@@ -62,7 +62,7 @@ pub(crate) enum Ended {
 /// The socket and its session.
 struct Connection {
     shared: Arc<Shared>,
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     peer: SocketAddr,
     session: ServerSession,
     input: BytesMut,
@@ -88,6 +88,7 @@ pub(crate) async fn serve(
     let config = ServerConfig { chunk_size: shared.config.chunk_size, streams: 4, ..ServerConfig::default() };
     let session = ServerSession::new(config, rand::random());
     let connect = Connect::default();
+    let stream = Arc::new(stream);
     let mut connection = Connection { shared, stream, peer, session, input: BytesMut::new(), read_size: READ_SMALL, connect, shutdown };
     let ended = connection.run(half_open).await;
     match &ended {
@@ -97,7 +98,7 @@ pub(crate) async fn serve(
     if !matches!(ended, Ended::Closed | Ended::Socket(_)) {
         // What was said last must still arrive.
         _ = connection.write_output().await;
-        socket::close(connection.stream).await;
+        socket::close(&connection.stream).await;
     }
 }
 

@@ -16,7 +16,7 @@ impl Connection {
     pub(super) async fn play(&mut self, stream_id: u32, leg: Leg) -> Result<(), Ended> {
         let form = Form::Rtmp { chunk_size: self.session.chunk_size(), stream_id };
         let config = &self.shared.config;
-        let mut viewer = Viewer::new(leg, Arc::clone(&self.shared.muxes), form, config.lag_max());
+        let mut viewer = Viewer::new(leg, Arc::clone(&self.shared.muxes), form, config.lag_max()).with_socket(self.stream.clone());
         let (cancelled, shutdown) = (viewer.leg().cancelled().clone(), self.shutdown.clone());
         let result = tokio::select! {
             () = cancelled.cancelled() => Err((Ended::Shutdown, Cause::here("kicked"))),
@@ -38,7 +38,7 @@ impl Connection {
         let mut pieces: Vec<Bytes> = Vec::new();
         // What came together with the play command is here already.
         let mut paused = false;
-        if self.asked(stream_id, viewer, &mut paused)? {
+        if self.asked(stream_id, viewer, &mut pieces, &mut paused)? {
             return Ok(());
         }
         self.write_output().await?;
@@ -47,10 +47,10 @@ impl Connection {
                 readable = self.stream.readable() => {
                     readable?;
                     if self.try_read()? {
-                        if self.asked(stream_id, viewer, &mut paused)? {
+                        if self.asked(stream_id, viewer, &mut pieces, &mut paused)? {
                             return Ok(());
                         }
-                        self.write_output().await?;
+                        self.answer(viewer, &mut pieces).await?;
                     }
                     continue;
                 }
@@ -66,14 +66,25 @@ impl Connection {
         }
     }
 
+    /// Writes what the session has to say, between two batches.
+    async fn answer(&mut self, viewer: &mut Viewer, pieces: &mut Vec<Bytes>) -> Result<(), Ended> {
+        let output = self.session.take_output();
+        if !output.is_empty() {
+            viewer.recall(pieces);
+            pieces.push(output);
+            socket::write_all(&self.stream, pieces, self.stall()).await?;
+        }
+        Ok(())
+    }
+
     /// Does what the player asked for; whether it closed the stream.
-    fn asked(&mut self, stream_id: u32, viewer: &mut Viewer, paused: &mut bool) -> Result<bool, Ended> {
+    fn asked(&mut self, stream_id: u32, viewer: &mut Viewer, pieces: &mut Vec<Bytes>, paused: &mut bool) -> Result<bool, Ended> {
         while let Some(event) = self.session.poll()? {
             match event {
                 Event::Closed { stream_id: id } if id == stream_id => return Ok(true),
                 Event::Pause { paused: wanted, .. } => {
                     *paused = wanted;
-                    viewer.rejoin();
+                    viewer.rejoin(pieces);
                 }
                 Event::Publish { .. } | Event::Play { .. } => one_stream_only(&mut self.session)?,
                 _ => {}

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use patchbay_bus::{Event, Feed, FeedValue, Lag, Signal, StreamName, Subscription, TrackUid};
+use patchbay_contract::Counters;
 use patchbay_media::{Frame, Kind, MediaTime, TrackInfo};
+use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::lane::{Lane, Lent};
 use super::ring::{Batch, Place, Ring, Taken};
 use crate::flv::mux::{TagType, write_tag};
 use crate::proto::chunk::encode_message;
@@ -20,6 +23,8 @@ use crate::wire;
 const PENDING_MAX: usize = 64 << 10;
 /// Headers for late joiners are written anew after this long, so that their timestamp is about right.
 const HEADER_AGE_MAX: MediaTime = MediaTime::from_secs(1);
+/// Sockets that are written to before other tasks get a turn.
+const LANES_PER_TURN: usize = 256;
 
 /// How messages are framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +79,8 @@ struct State {
     ended: bool,
     viewers: Vec<(u64, Arc<Signal>)>,
     next_viewer: u64,
+    /// On their way to the task.
+    lent: Vec<Arc<Lane>>,
 }
 
 /// One pair of tracks in one wire form. Lives as long as a [`Cursor`] points into it.
@@ -142,7 +149,7 @@ impl Muxes {
             live.epochs.insert(stream.clone(), Arc::downgrade(&epoch));
             epoch
         });
-        let state = State { ring: Ring::default(), header: None, ended: false, viewers: Vec::new(), next_viewer: 0 };
+        let state = State { ring: Ring::default(), header: None, ended: false, viewers: Vec::new(), next_viewer: 0, lent: Vec::new() };
         let mux = Arc::new(Mux { key: key.clone(), state: Mutex::new(state), task: OnceLock::new() });
         live.muxes.insert(key, Arc::downgrade(&mux));
         drop(live);
@@ -165,6 +172,8 @@ impl Muxes {
             pending_arrival: MediaTime::ZERO,
             pending_dts: MediaTime::ZERO,
             flush_at: None,
+            lanes: Vec::new(),
+            outbox: Vec::new(),
         };
         let task = tokio::spawn(worker.run(feed));
         // Set once, here.
@@ -178,6 +187,8 @@ pub(super) struct Cursor {
     pub(super) mux: Arc<Mux>,
     id: u64,
     place: Place,
+    signal: Arc<Signal>,
+    lane: Option<Arc<Lane>>,
 }
 
 impl Cursor {
@@ -185,9 +196,33 @@ impl Cursor {
         let mut state = mux.state();
         let id = state.next_viewer;
         state.next_viewer += 1;
-        state.viewers.push((id, signal));
+        state.viewers.push((id, signal.clone()));
         drop(state);
-        Self { mux, id, place: Place::default() }
+        Self { mux, id, place: Place::default(), signal, lane: None }
+    }
+
+    /// Lends `stream` to the mux if the viewer has everything; it is woken only when something is up then.
+    pub(super) fn lend(&mut self, stream: &Arc<TcpStream>, counters: &Arc<Counters>) {
+        let mut state = self.mux.state();
+        let Some((next, version)) = self.place.caught_up(&state.ring).filter(|_| !state.ended) else { return };
+        let lane = Arc::new(Lane::new(Lent::new(stream.clone(), next, version), self.signal.clone(), counters.clone()));
+        state.lent.push(lane.clone());
+        state.viewers.retain(|(other, _)| *other != self.id);
+        self.lane = Some(lane);
+    }
+
+    /// Whether the mux has the socket.
+    pub(super) fn is_lent(&self) -> bool {
+        self.lane.as_ref().is_some_and(|lane| !lane.is_returned())
+    }
+
+    /// Takes the socket back: how far it got, and what must be written before anything else.
+    pub(super) fn recall(&mut self) -> Option<(Option<MediaTime>, Bytes)> {
+        let lent = self.lane.take()?.take()?;
+        self.place.went(lent.next, lent.version);
+        let mut state = self.mux.state();
+        state.viewers.push((self.id, self.signal.clone()));
+        Some((lent.delivered, lent.rest))
     }
 
     /// The next batch, if there is one; else whether the mux has ended.
@@ -210,6 +245,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
+        self.lane.take().and_then(|lane| lane.take());
         let id = self.id;
         self.mux.state().viewers.retain(|(other, _)| *other != id);
     }
@@ -236,6 +272,10 @@ struct Worker {
     pending_arrival: MediaTime,
     pending_dts: MediaTime,
     flush_at: Option<Instant>,
+    /// Sockets to write to.
+    lanes: Vec<Arc<Lane>>,
+    /// In the ring, and not yet written to the lanes.
+    outbox: Vec<(u64, Batch)>,
 }
 
 impl Worker {
@@ -249,17 +289,48 @@ impl Worker {
             }
             if self.tracks_ended(&subscription) {
                 self.flush(false);
-                if let Some(mux) = self.mux.upgrade() {
-                    mux.update(|state| state.ended = true);
-                }
-                return;
+                self.write_lanes().await;
+                return self.end();
             }
+            self.write_lanes().await;
             let flush_at = self.flush_at;
             tokio::select! {
                 () = signal.wait() => {}
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => self.flush(false),
             }
         }
+    }
+
+    /// Writes what is new to every socket that was lent.
+    async fn write_lanes(&mut self) {
+        for (seq, batch) in std::mem::take(&mut self.outbox) {
+            let mut sent = 0;
+            while sent < self.lanes.len() {
+                let end = self.lanes.len().min(sent + LANES_PER_TURN);
+                let mut at = sent;
+                while at < end.min(self.lanes.len()) {
+                    if self.lanes[at].send(seq, &batch) {
+                        at += 1;
+                    } else {
+                        self.lanes.swap_remove(at);
+                    }
+                }
+                sent = at;
+                if sent < self.lanes.len() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(mux) = self.mux.upgrade() {
+            mux.update(|state| {
+                state.ended = true;
+                self.lanes.append(&mut state.lent);
+            });
+        }
+        self.lanes.drain(..).for_each(|lane| lane.give_back());
     }
 
     fn tracks_ended(&self, subscription: &Subscription) -> bool {
@@ -339,6 +410,11 @@ impl Worker {
         let header = self.header.clone();
         if let Some(mux) = self.mux.upgrade() {
             mux.update(|state| {
+                let seq = state.ring.end();
+                self.lanes.append(&mut state.lent);
+                if !self.lanes.is_empty() {
+                    self.outbox.push((seq, batch.clone()));
+                }
                 state.header = header;
                 state.ring.push(batch);
             });

@@ -104,6 +104,16 @@ impl Place {
         *self = Self { next: Some(seq), version: None };
     }
 
+    /// (sequence number, header version) when it has everything that is in `ring`.
+    pub(super) fn caught_up(&self, ring: &Ring) -> Option<(u64, u64)> {
+        self.next.filter(|next| *next == ring.end()).zip(self.version)
+    }
+
+    /// Somebody else went on from here.
+    pub(super) fn went(&mut self, next: u64, version: u64) {
+        *self = Self { next: Some(next), version: Some(version) };
+    }
+
     /// Forgets where it was: goes on with the newest group.
     pub(super) fn rejoin(&mut self) {
         *self = Self::default();

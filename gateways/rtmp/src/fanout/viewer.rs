@@ -8,6 +8,7 @@ use bytes::Bytes;
 use patchbay_bus::{EndReason, FeedReader, FeedValue, Point, Signal, now};
 use patchbay_contract::{Cause, Leg};
 use patchbay_media::MediaTime;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::mux::{Cursor, Form, Key, Muxes};
@@ -48,6 +49,8 @@ pub(crate) struct Viewer {
     /// Decoding time of the last frame that was handed out.
     delivered: Option<MediaTime>,
     settle_until: Option<Instant>,
+    /// Lent to the mux while the viewer keeps up.
+    socket: Option<Arc<TcpStream>>,
     ended: Option<(EndReason, Instant)>,
 }
 
@@ -67,8 +70,23 @@ impl Viewer {
             upcoming: None,
             delivered: None,
             settle_until: None,
+            socket: None,
             ended: None,
         }
+    }
+
+    /// Lets the mux write to `socket` while the viewer keeps up. Nobody else may write to it then without
+    /// [`Self::recall`].
+    pub(crate) fn with_socket(mut self, socket: Arc<TcpStream>) -> Self {
+        self.socket = Some(socket);
+        self
+    }
+
+    /// Takes the socket back from the mux. What is in `out` then must be written before anything else.
+    pub(crate) fn recall(&mut self, out: &mut Vec<Bytes>) {
+        let Some((delivered, rest)) = self.current.as_mut().and_then(Cursor::recall) else { return };
+        self.delivered = delivered.or(self.delivered);
+        out.extend(Some(rest).filter(|rest| !rest.is_empty()));
     }
 
     pub(crate) fn leg(&self) -> &Leg {
@@ -81,8 +99,9 @@ impl Viewer {
         (key.is_some_and(|k| k.video.is_some()), key.is_some_and(|k| k.audio.is_some()))
     }
 
-    /// Goes on with the newest group, as after a pause.
-    pub(crate) fn rejoin(&mut self) {
+    /// Goes on with the newest group, as after a pause. What is in `out` then must be written before anything else.
+    pub(crate) fn rejoin(&mut self, out: &mut Vec<Bytes>) {
+        self.recall(out);
         self.current.iter_mut().for_each(Cursor::rejoin);
     }
 
@@ -94,7 +113,15 @@ impl Viewer {
     /// Waits until there is something to send and puts it into `out`. Nothing is lost when this is dropped while it waits.
     pub(crate) async fn ready(&mut self, out: &mut Vec<Bytes>) -> Ready {
         loop {
-            self.follow();
+            self.follow(out);
+            if self.current.as_ref().is_some_and(Cursor::is_lent) {
+                self.signal.wait().await;
+                continue;
+            }
+            self.recall(out);
+            if !out.is_empty() {
+                return Ready::Send;
+            }
             let deadline = match self.settle_until {
                 Some(until) if until > Instant::now() => Some(until),
                 _ => match self.gather(out) {
@@ -102,6 +129,9 @@ impl Viewer {
                     None => self.ended.map(|(_, until)| until),
                 },
             };
+            if deadline.is_none() && self.lend() {
+                continue;
+            }
             tokio::select! {
                 () = self.signal.wait() => {}
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
@@ -109,9 +139,17 @@ impl Viewer {
         }
     }
 
-    /// Follows the feed.
-    fn follow(&mut self) {
+    /// Lends the socket if there is one, nothing is to be sent and nothing else is up.
+    fn lend(&mut self) -> bool {
+        let (Some(current), Some(socket), None) = (&mut self.current, &self.socket, &self.upcoming) else { return false };
+        current.lend(socket, self.leg.counters());
+        current.is_lent()
+    }
+
+    /// Follows the feed. Whatever changes, the socket comes back first.
+    fn follow(&mut self, out: &mut Vec<Bytes>) {
         let Some(value) = self.feed.changed() else { return };
+        self.recall(out);
         if let Some(reason) = value.ended {
             self.ended.get_or_insert((reason, Instant::now() + DRAIN));
         }

@@ -153,7 +153,7 @@ impl Sender {
     pub(super) async fn finish(mut self) -> Result<(), Failure> {
         self.session.finish();
         self.write().await?;
-        socket::close(self.stream).await;
+        socket::close(&self.stream).await;
         Ok(())
     }
 
