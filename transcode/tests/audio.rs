@@ -269,6 +269,7 @@ fn added_delay_of_live_audio_stays_within_60_ms() {
     }
     rig.settle();
     let stats = rig.rendition.stats();
-    assert!(stats.added_delay_p50_ns < 20_000_000, "{stats:?}");
+    // Re-framing 960 to 1024 samples and the encoder's 2048 samples of look-ahead.
+    assert!((40_000_000..60_000_000).contains(&stats.added_delay_p50_ns), "{stats:?}");
     assert!(stats.cpu_ns > 0 && stats.frames_out > 60, "{stats:?}");
 }

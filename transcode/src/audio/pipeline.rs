@@ -374,9 +374,11 @@ impl Heard {
         self.0.push_back((pts, arrival));
     }
 
-    /// Arrival of the packet that holds the sound of `pts`.
+    /// When the sound of `pts` would be due in a player that plays the source's packets as they come: what is later
+    /// than that was added here.
     fn arrival_of(&self, pts: MediaTime) -> Option<MediaTime> {
         let (begin, arrival) = self.0.iter().rev().find(|(begin, _)| *begin <= pts)?;
-        (pts - *begin <= Self::PACKET_LENGTH_MAX).then_some(*arrival)
+        let into = pts - *begin;
+        (into <= Self::PACKET_LENGTH_MAX).then_some(*arrival + into)
     }
 }
