@@ -19,7 +19,11 @@ use super::ledger::{Ledger, LegRow, Planned, PublicationRow};
 use super::renditions::{Handle, Renditions};
 use super::routes::Routes;
 
-/// How often held legs are looked at.
+/// Longest group of a source that answers keyframe requests while a player of the RTMP family reads it untouched:
+/// such players, and the servers behind a push, can begin only at a key frame, and most services ask for two seconds.
+const GROUP_MAX: MediaTime = MediaTime::from_secs(2);
+
+/// How often held legs and long groups are looked at.
 const GRACE_TICK: Duration = Duration::from_millis(250);
 
 /// What the configuration sets.
@@ -108,7 +112,10 @@ impl Switchboard {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.dirty.signal.wait() => {}
-                _ = tick.tick() => self.end_held(),
+                _ = tick.tick() => {
+                    self.end_held();
+                    self.bound_groups();
+                }
             }
             let names = std::mem::take(&mut *self.dirty.names.lock().unwrap_or_else(PoisonError::into_inner));
             for name in names {
@@ -207,6 +214,18 @@ impl Switchboard {
                 }
             },
             Action::Drop | Action::Absent => (None, None),
+        }
+    }
+
+    /// Asks for key frames where a group grows too long for who reads it.
+    fn bound_groups(&self) {
+        let begins_at_key_frames = |kind| !matches!(kind, EndpointKind::Webrtc | EndpointKind::Sip | EndpointKind::Udp);
+        let ledger = self.ledger();
+        for row in ledger.legs.values().filter(|row| begins_at_key_frames(row.sink.kind)) {
+            let Some(Point { track, .. }) = row.feed.get().video else { continue };
+            if row.video.is_none() && track.keyframes().is_answered() && track.group_age().is_some_and(|age| age > GROUP_MAX) {
+                track.keyframes().request();
+            }
         }
     }
 

@@ -57,10 +57,6 @@ impl Proc {
         )
     }
 
-    pub fn id(&self) -> u32 {
-        self.0.id()
-    }
-
     pub fn is_running(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))
     }
@@ -130,10 +126,6 @@ impl Patchbay {
             ureq::get(this.url("/readyz")).call().ok().map(|_| ())
         });
         this
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.process.as_ref().map_or(0, Proc::id)
     }
 
     pub fn log(&self) -> String {
@@ -232,7 +224,7 @@ pub fn probe(url: &str, seconds: u32) -> Probe {
     command.args(["-v", "error", "-rw_timeout", "8000000", "-probesize", "300000", "-analyzeduration", "1000000"]);
     command.args([
         "-show_entries",
-        "stream=codec_name,profile,width,height,sample_rate,channels:packet=codec_type,pts_time,dts_time,flags",
+        "stream=codec_type,codec_name,profile,width,height,sample_rate,channels:packet=codec_type,pts_time,dts_time,flags",
         "-of",
         "json",
     ]);
@@ -250,15 +242,15 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Codec of the only stream of that kind; empty if there is none.
     pub fn codec(&self, kind: &str) -> String {
-        let video = kind == "video";
         let streams = self.value["streams"].as_array().expect("streams");
-        streams.iter().find(|s| s["width"].is_number() == video).map(|s| text(&s["codec_name"])).unwrap_or_default()
+        assert!(streams.len() <= 2, "more than a video and an audio stream: {streams:?}");
+        streams.iter().find(|s| s["codec_type"] == kind).map(|s| text(&s["codec_name"])).unwrap_or_default()
     }
 
     pub fn stream(&self, kind: &str) -> &Value {
-        let video = kind == "video";
-        self.value["streams"].as_array().expect("streams").iter().find(|s| s["width"].is_number() == video).expect("a stream of that kind")
+        self.value["streams"].as_array().expect("streams").iter().find(|s| s["codec_type"] == kind).expect("a stream of that kind")
     }
 
     /// DTS of one kind, in seconds.

@@ -63,6 +63,11 @@ impl KeyframeGate {
         true
     }
 
+    /// Whether the source answers requests at all; an RTMP encoder does not.
+    pub fn is_answered(&self) -> bool {
+        lock(&self.state).listener.is_some()
+    }
+
     /// Whether a request is waiting for its budget.
     pub fn is_wanted(&self) -> bool {
         lock(&self.state).wanted

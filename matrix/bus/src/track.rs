@@ -10,6 +10,10 @@ use crate::ring::{Entry, Ring};
 use crate::sync::{Mutex, lock};
 use crate::{Change, KeyframeGate, Observer, Signal, StreamName};
 
+/// A newest group that began longer ago than this is not joined when the source can begin another at once: the
+/// joiner would stay that far behind.
+const JOIN_AGE_MAX: MediaTime = MediaTime::from_secs(3);
+
 /// Process-wide identity of a track.
 pub type TrackUid = u64;
 
@@ -128,6 +132,19 @@ impl Track {
         lock(&self.state).readers.len()
     }
 
+    fn joins_late(&self, ring: &Ring) -> bool {
+        let began = ring.newest_key().and_then(|key| ring.get(key)).map(|entry| entry.frame.dts);
+        let age = began.zip(ring.newest_dts()).map(|(began, newest)| newest - began);
+        age.is_some_and(|age| age > JOIN_AGE_MAX) && self.keyframes.is_answered()
+    }
+
+    /// How old the newest group is, in media time; `None` before the first one.
+    pub fn group_age(&self) -> Option<MediaTime> {
+        let state = lock(&self.state);
+        let began = state.ring.newest_key().and_then(|key| state.ring.get(key))?.frame.dts;
+        Some(state.ring.newest_dts()? - began)
+    }
+
     /// Attaches a reader that wakes `signal` on news.
     pub fn read(self: &Arc<Self>, start: Start, lag: Lag, signal: Arc<Signal>) -> Reader {
         let mut state = lock(&self.state);
@@ -136,6 +153,7 @@ impl Track {
         state.readers.push((id, signal.clone()));
         let end = state.ring.end();
         let (next, not_before) = match start {
+            Start::Newest if self.joins_late(&state.ring) => (end, None),
             Start::Newest => (state.ring.newest_key().unwrap_or(end), None),
             Start::From(pts) => (state.ring.key_from(pts).unwrap_or(end), Some(pts)),
             Start::Live => (end, None),

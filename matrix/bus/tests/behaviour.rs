@@ -54,6 +54,21 @@ fn a_late_joiner_starts_with_the_newest_group() {
 }
 
 #[test]
+fn an_old_group_is_joined_only_when_the_source_cannot_begin_another() {
+    let old_group = |answered: bool| {
+        let mut writer = video();
+        if answered {
+            writer.track().keyframes().listen(Arc::new(Signal::new()));
+        }
+        (0..200).for_each(|n| writer.push(frame(n * 40, n == 0, 10)));
+        let delivered = drain(&mut read(&writer, Start::Newest, Lag::Keep)).len();
+        (delivered, writer.track().keyframes().is_wanted())
+    };
+    assert_eq!(old_group(false), (201, false));
+    assert_eq!(old_group(true), (0, true));
+}
+
+#[test]
 fn a_reader_that_starts_live_waits_for_a_key_frame() {
     let mut writer = video();
     fill_video(&mut writer, 0, 1);

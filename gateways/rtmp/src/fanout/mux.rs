@@ -426,7 +426,8 @@ impl Worker {
         let timestamp = self.epoch.get().map_or(0, |epoch| wire::timestamp(self.pending_dts, *epoch));
         let mut out = BytesMut::new();
         let metadata = wire::metadata(self.video.as_deref(), self.audio.as_deref());
-        self.form.write(&mut out, TagType::Script, timestamp, &metadata.to_body());
+        // At 0 whatever the time is: FFmpeg takes later metadata for a subtitle track.
+        self.form.write(&mut out, TagType::Script, 0, &metadata.to_body());
         for (info, tag) in [(&self.video, TagType::Video), (&self.audio, TagType::Audio)] {
             self.body.clear();
             if let Some(info) = info
