@@ -225,7 +225,7 @@ fn main() {
         "{:>6} {:>8} {:>14} {:>12} {:>14} {:>10} {:>16} renditions",
         "kind", "viewers", "ms CPU/s all", "ms/viewer-s", "datagrams/s", "Mbit/s", "KiB/viewer"
     );
-    for (kind, count) in [("whep", 10), ("whep", 50), ("whep", 100), ("rtmp", 50)] {
+    for (kind, count) in [("rtmp", 50), ("whep", 10), ("whep", 50), ("whep", 100)] {
         let totals = Arc::new(Totals::default());
         let threads: Vec<_> = match kind {
             "whep" => vec![watch(count, totals.clone())],
