@@ -62,6 +62,8 @@ pub(crate) struct DecoderSetup<'a> {
     pub(crate) extradata: &'a [u8],
     /// Sample rate and channels, for codecs that do not carry them.
     pub(crate) audio: Option<(u32, u8)>,
+    /// Pictures come in the order they are shown in: none is held back.
+    pub(crate) low_delay: bool,
 }
 
 /// Opens libavcodec's decoder on one thread, with nanoseconds as packet time base.
@@ -80,6 +82,9 @@ pub(crate) fn open_decoder(codec: Codec, setup: &DecoderSetup<'_>) -> Result<ffm
         (*raw).thread_count = 1;
         (*raw).max_pixels = AREA_MAX as i64;
         (*raw).pkt_timebase = ffi::AVRational { num: 1, den: 1_000_000_000 };
+        if setup.low_delay {
+            (*raw).flags |= ffi::AV_CODEC_FLAG_LOW_DELAY as i32;
+        }
         if let Some((rate, channels)) = setup.audio {
             (*raw).sample_rate = rate as i32;
             ffi::av_channel_layout_default(&mut (*raw).ch_layout, i32::from(channels));

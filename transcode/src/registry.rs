@@ -18,7 +18,6 @@ type OpenVideoEncoder = fn(&VideoTarget, &Picture, f64) -> Result<Box<dyn VideoE
 type Line<T> = (Codec, fn(Codec) -> bool, T);
 
 const ALWAYS: fn(Codec) -> bool = |_| true;
-const X264: fn(Codec) -> bool = |_| ff::has_encoder("libx264");
 
 const AUDIO_DECODERS: &[Line<OpenAudioDecoder>] = &[
     (Codec::Opus, ALWAYS, audio::decode::opus::open),
@@ -36,6 +35,7 @@ const AUDIO_ENCODERS: &[Line<OpenAudioEncoder>] = &[
     (Codec::Aac, ALWAYS, audio::encode::fdk::open),
     #[cfg(not(feature = "fdk"))]
     (Codec::Aac, |_| ff::has_encoder("aac"), audio::encode::ffmpeg_aac::open),
+    (Codec::Mp2, |_| ff::has_encoder("mp2"), audio::encode::mp2::open),
 ];
 
 const VIDEO_DECODERS: &[Line<OpenVideoDecoder>] = &[
@@ -47,7 +47,10 @@ const VIDEO_DECODERS: &[Line<OpenVideoDecoder>] = &[
     (Codec::Mpeg2, ff::has_decoder, video::decode::open),
 ];
 
-const VIDEO_ENCODERS: &[Line<OpenVideoEncoder>] = &[(Codec::H264, X264, video::encode_h264::open)];
+const VIDEO_ENCODERS: &[Line<OpenVideoEncoder>] = &[
+    (Codec::H264, |_| ff::has_encoder("libx264"), video::encode_h264::open),
+    (Codec::Mpeg1, |_| ff::has_encoder("mpeg1video"), video::encode_mpeg1::open),
+];
 
 fn present<T>(lines: &[Line<T>]) -> impl Iterator<Item = Codec> + '_ {
     lines.iter().filter(|(codec, present, _)| present(*codec)).map(|(codec, ..)| *codec)

@@ -42,8 +42,14 @@ fn size_and_frame_rate_of_the_target_are_kept() {
 
 #[test]
 fn a_keyframe_request_is_answered_within_three_frames() {
+    for codec in [Codec::H264, Codec::Mpeg1] {
+        keyframe_request_to(codec);
+    }
+}
+
+fn keyframe_request_to(codec: Codec) {
     let (info, frames) = h264("request.mp4", "320x180", 3, HIGH);
-    let mut rig = fast_rig(info, &Target::Video(VideoTarget { gop_ms: 60_000, ..PLAIN }));
+    let mut rig = fast_rig(info, &Target::Video(VideoTarget { codec, gop_ms: 60_000, ..PLAIN }));
     rig.push_all(&frames[..40]);
     let before = rig.rendition.stats().frames_out as usize;
     // Requests are budgeted to one per half second after a key frame.
@@ -52,7 +58,7 @@ fn a_keyframe_request_is_answered_within_three_frames() {
     rig.push_all(&frames[40..]);
     let out = rig.finish();
     let keys: Vec<_> = (0..out.frames.len()).filter(|&n| out.frames[n].key).collect();
-    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert_eq!(keys.len(), 2, "{codec}: {keys:?}");
     assert!((before..before + 3).contains(&keys[1]), "asked after {before} frames, came at {keys:?}");
 }
 
@@ -128,4 +134,83 @@ fn a_pipeline_that_lags_skips_to_the_newest_group_and_says_so() {
     assert_eq!(out.stats.dropped, out.frames.iter().map(|f| u64::from(f.loss)).sum::<u64>());
     assert_eq!(out.frames.last().unwrap().pts, frames.last().unwrap().pts);
     assert_eq!(watch(&out.info, &out.frames).len(), out.frames.len());
+}
+
+const MPEG1: VideoTarget = VideoTarget { codec: Codec::Mpeg1, ..PLAIN };
+/// What every key picture of MPEG-1 begins with.
+const SEQUENCE_HEADER: [u8; 4] = [0, 0, 1, 0xb3];
+
+#[test]
+fn h264_becomes_mpeg1_that_begins_with_its_sequence_header_and_decodes_to_every_picture() {
+    let (info, frames) = h264("to-mpeg1.mp4", "641x360", 3, &["-profile:v", "high444", "-pix_fmt", "yuv444p", "-bf", "2", "-g", "60"]);
+    let out = transcode(info, &frames, &Target::Video(MPEG1));
+    assert_eq!((out.ended, out.stats.restarts, out.info.codec), (EndReason::Finished, 0, Codec::Mpeg1));
+    let shape = out.info.video_shape().unwrap();
+    assert_eq!((shape.width, shape.height, shape.reorder_frames), (640, 360, 0));
+    assert!(out.frames[0].key);
+    assert!(out.frames.iter().all(|f| f.key == f.payload.starts_with(&SEQUENCE_HEADER)));
+    let mut wanted: Vec<_> = frames.iter().map(|f| f.pts).collect();
+    wanted.sort();
+    assert_eq!(out.frames.iter().map(|f| f.pts).collect::<Vec<_>>(), wanted);
+    assert_eq!(watch(&out.info, &out.frames), vec![(640, 360); frames.len()]);
+    assert_eq!(decoded_by_command("decoded.m1v", "mpegvideo", &out.frames), frames.len());
+    let keys: Vec<_> = out.frames.iter().filter(|f| f.key).map(|f| f.pts).collect();
+    assert!(keys.windows(2).all(|k| k[1] - k[0] <= MediaTime::from_millis(2_000)), "{keys:?}");
+}
+
+#[test]
+fn between_h264_and_mpeg1_no_picture_is_held_back_while_live() {
+    let plain = ["-profile:v", "baseline", "-g", "30"];
+    let (h264, h264_frames) = h264("live.mp4", "320x180", 1, &plain);
+    let (mpeg1, mpeg1_frames) = mpeg1("live.ts", "320x180", 1, &["-bf", "0", "-g", "30"]);
+    for (info, frames, target) in [(h264, h264_frames, MPEG1), (mpeg1, mpeg1_frames, PLAIN)] {
+        let mut rig = fast_rig(info, &Target::Video(target));
+        for (n, frame) in frames.iter().enumerate() {
+            rig.push(frame);
+            rig.settle();
+            let begun = std::time::Instant::now();
+            while rig.rendition.stats().frames_out <= n as u64 {
+                assert!(begun.elapsed() < Duration::from_secs(5), "{}: {n} of {:?}", target.codec, rig.rendition.stats());
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        let out = rig.finish();
+        assert_eq!(watch(&out.info, &out.frames).len(), frames.len());
+    }
+}
+
+#[test]
+fn mpeg1_becomes_h264_picture_for_picture() {
+    let (info, frames) = mpeg1("from-mpeg1.ts", "640x360", 3, &["-bf", "0", "-g", "30"]);
+    let out = transcode(info, &frames, &Target::Video(PLAIN));
+    assert_eq!((out.ended, out.stats.restarts), (EndReason::Finished, 0));
+    assert_eq!(out.frames.iter().map(|f| f.pts).collect::<Vec<_>>(), frames.iter().map(|f| f.pts).collect::<Vec<_>>());
+    assert_eq!(watch(&out.info, &out.frames), vec![(640, 360); frames.len()]);
+}
+
+#[test]
+fn mpeg1_with_b_pictures_nobody_announced_comes_out_in_order_after_the_first_group() {
+    let (info, frames) = mpeg1("b-pictures.ts", "320x180", 3, &["-bf", "2", "-g", "15"]);
+    assert!(frames.windows(2).any(|f| f[0].pts > f[1].pts), "the source has no B-pictures");
+    let out = transcode(info, &frames, &Target::Video(PLAIN));
+    assert_eq!((out.ended, out.stats.restarts), (EndReason::Finished, 0));
+    assert!(out.frames.windows(2).all(|p| p[0].pts < p[1].pts));
+    let second = frames.iter().filter(|f| f.key).nth(1).unwrap().pts;
+    let after = |frames: &[patchbay_media::Frame]| frames.iter().filter(|f| f.pts >= second).count();
+    assert_eq!(after(&out.frames), after(&frames));
+}
+
+#[test]
+fn mpeg1_keeps_the_bitrate_and_the_frame_rate_at_rates_it_does_not_know() {
+    for (rate, kept) in [("15", 60), ("25", 100), ("90", 240)] {
+        let options = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "30", "-vf", "noise=alls=20:allf=t", "-f", "mp4"];
+        let (config, frames) = pictures(&format!("rate-{rate}.mp4"), &format!("s=320x180:r={rate}:d=4"), &options);
+        let info = patchbay_media::h264::track_info(&config).unwrap();
+        let out = transcode(info, &frames, &Target::Video(MPEG1));
+        assert!(out.frames.len().abs_diff(kept) <= 1, "{rate} fps: {} pictures", out.frames.len());
+        assert_eq!(decoded_by_command(&format!("rate-{rate}.m1v"), "mpegvideo", &out.frames), out.frames.len());
+        let bits = out.frames.iter().map(|f| f.payload.len() * 8).sum::<usize>() as f64 / 4.0;
+        let asked = f64::from(MPEG1.bitrate_bps);
+        assert!((0.7 * asked..1.3 * asked).contains(&bits), "{rate} fps: {bits} bit/s");
+    }
 }

@@ -15,13 +15,26 @@ use crate::limits::AREA_MAX;
 
 /// Packets whose picture may still come: the deepest reordering H.264 allows is 16.
 const PENDING_MAX: usize = 64;
+/// How far into a picture its header is looked for.
+const HEADERS_MAX: usize = 512;
 
 struct FfmpegVideoDecoder {
     codec: Codec,
     inner: ffmpeg::decoder::Video,
+    /// It was told that there are no B-pictures.
+    low_delay: bool,
+    /// It was opened anew in mid-group.
+    needs_key: bool,
     /// Presentation time and arrival of packets inside the decoder.
     pending: VecDeque<(i64, MediaTime)>,
     hurried: bool,
+}
+
+/// Whether an MPEG-1 or MPEG-2 picture is bidirectional: `picture_coding_type` 3 (ISO/IEC 13818-2 §6.3.9).
+fn is_b_picture(payload: &[u8]) -> bool {
+    // Headers of a sequence or group come first; a B-picture has neither, but user data may.
+    let header = payload.windows(6).take(HEADERS_MAX).find(|w| w[..4] == [0, 0, 1, 0]);
+    header.is_some_and(|w| w[5] >> 3 & 7 == 3)
 }
 
 /// Opens libavcodec's decoder for `info`.
@@ -38,9 +51,15 @@ pub(crate) fn open(info: &TrackInfo) -> Result<Box<dyn VideoDecoder>, CodecError
     if let Some(shape) = info.video_shape() {
         check_size(shape.width, shape.height)?;
     }
-    let opened = ff::open_decoder(codec, &DecoderSetup { extradata: &config, audio: None })?;
-    let inner = opened.video().map_err(|e| CodecError::Open { codec, role: "decoder", why: e.into() })?;
-    Ok(Box::new(FfmpegVideoDecoder { codec, inner, pending: VecDeque::new(), hurried: false }))
+    // Without being told, these decoders hold back one picture in case the next is a B-picture.
+    let low_delay = matches!(codec, Codec::Mpeg1 | Codec::Mpeg2) && info.video_shape().is_none_or(|v| v.reorder_frames == 0);
+    let inner = open_library(codec, &config, low_delay)?;
+    Ok(Box::new(FfmpegVideoDecoder { codec, inner, low_delay, needs_key: false, pending: VecDeque::new(), hurried: false }))
+}
+
+fn open_library(codec: Codec, extradata: &[u8], low_delay: bool) -> Result<ffmpeg::decoder::Video, CodecError> {
+    let opened = ff::open_decoder(codec, &DecoderSetup { extradata, low_delay, ..DecoderSetup::default() })?;
+    opened.video().map_err(|e| CodecError::Open { codec, role: "decoder", why: e.into() })
 }
 
 /// Refuses pictures beyond the limits.
@@ -64,6 +83,16 @@ impl FfmpegVideoDecoder {
 
 impl VideoDecoder for FfmpegVideoDecoder {
     fn send(&mut self, frame: &Frame) -> Result<(), CodecError> {
+        if self.low_delay && is_b_picture(&frame.payload) {
+            // MPEG-1 and MPEG-2 do not announce B-pictures. One that comes after all costs the rest of its group once.
+            self.inner = open_library(self.codec, &[], false)?;
+            (self.low_delay, self.needs_key) = (false, true);
+            self.pending.clear();
+        }
+        self.needs_key &= !frame.key;
+        if self.needs_key {
+            return Ok(());
+        }
         let packet = ff::packet(self.codec, &frame.payload, frame.pts, frame.dts)?;
         if self.pending.len() >= PENDING_MAX {
             self.pending.pop_front();

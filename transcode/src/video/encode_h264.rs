@@ -1,12 +1,11 @@
 //! H.264 by x264 for viewers that take no B-frames: Constrained Baseline, superfast, zerolatency.
 
 use ffmpeg_next as ffmpeg;
-use ffmpeg_next::format::Pixel;
 use ffmpeg_next::picture;
 use patchbay_media::h264::{AccessUnit, ParameterSets};
 use patchbay_media::{Codec, Shape, TrackInfo, VideoTarget};
 
-use super::{Encoded, Picture, VideoEncoder};
+use super::{Encoded, Form, Picture, VideoEncoder, slice_threads};
 use crate::error::{CodecError, LibraryError};
 use crate::ff;
 
@@ -21,17 +20,11 @@ struct X264 {
     packet: ffmpeg::Packet,
     info: TrackInfo,
     sets: ParameterSets,
-    key: (Pixel, u32, u32),
+    form: Form,
     last_ticks: Option<i64>,
 }
 
-fn key_of(picture: &Picture) -> (Pixel, u32, u32) {
-    (picture.frame.format(), picture.frame.width(), picture.frame.height())
-}
-
-fn options(target: &VideoTarget, samples_per_second: f64) -> ffmpeg::Dictionary<'static> {
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let threads = ((samples_per_second / SAMPLES_PER_THREAD).ceil() as usize).clamp(1, cores.min(8));
+fn options(target: &VideoTarget, threads: usize) -> ffmpeg::Dictionary<'static> {
     let mut options = ffmpeg::Dictionary::new();
     options.set("preset", "superfast");
     options.set("tune", "zerolatency");
@@ -53,10 +46,10 @@ pub(crate) fn open(target: &VideoTarget, picture: &Picture, frame_rate: f64) -> 
     let library = ffmpeg::encoder::find_by_name("libx264").ok_or(failed(LibraryError::Missing))?;
     let context = ffmpeg::codec::Context::new_with_codec(library);
     let mut setup = context.encoder().video().map_err(|e| failed(e.into()))?;
-    let key = key_of(picture);
-    setup.set_format(key.0);
-    setup.set_width(key.1);
-    setup.set_height(key.2);
+    let form = Form::of(picture);
+    setup.set_format(form.format);
+    setup.set_width(form.width);
+    setup.set_height(form.height);
     setup.set_aspect_ratio(picture.frame.aspect_ratio());
     setup.set_time_base((1, TICKS as i32));
     setup.set_frame_rate(Some(((frame_rate * 1_000.0) as i32, 1_000)));
@@ -64,8 +57,8 @@ pub(crate) fn open(target: &VideoTarget, picture: &Picture, frame_rate: f64) -> 
     let gop = (frame_rate * f64::from(target.gop_ms) / 1_000.0).ceil().clamp(1.0, 10_000.0);
     setup.set_gop(gop as u32);
     setup.set_flags(ffmpeg::codec::Flags::GLOBAL_HEADER);
-    let area = f64::from(key.1) * f64::from(key.2);
-    let inner = setup.open_as_with(library, options(target, area * frame_rate)).map_err(|e| failed(e.into()))?;
+    let options = options(target, slice_threads(form, frame_rate, SAMPLES_PER_THREAD));
+    let inner = setup.open_as_with(library, options).map_err(|e| failed(e.into()))?;
     let mut sets = ParameterSets::default();
     AccessUnit::from_annex_b(&ff::extradata(&inner), &mut sets);
     let mut info = sets.track_info()?;
@@ -73,7 +66,7 @@ pub(crate) fn open(target: &VideoTarget, picture: &Picture, frame_rate: f64) -> 
         shape.frame_rate = Some(frame_rate);
         shape.reorder_frames = 0;
     }
-    Ok(Box::new(X264 { inner, packet: ffmpeg::Packet::empty(), info, sets, key, last_ticks: None }))
+    Ok(Box::new(X264 { inner, packet: ffmpeg::Packet::empty(), info, sets, form, last_ticks: None }))
 }
 
 impl VideoEncoder for X264 {
@@ -104,6 +97,6 @@ impl VideoEncoder for X264 {
     }
 
     fn fits(&self, picture: &Picture) -> bool {
-        key_of(picture) == self.key
+        Form::of(picture) == self.form
     }
 }

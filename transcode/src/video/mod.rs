@@ -2,11 +2,13 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode_h264;
+pub(crate) mod encode_mpeg1;
 pub(crate) mod pipeline;
 mod scale;
 
 use bytes::Bytes;
 use ffmpeg_next as ffmpeg;
+use ffmpeg_next::format::Pixel;
 use patchbay_media::{Frame, MediaTime, TrackInfo};
 
 use crate::error::CodecError;
@@ -17,6 +19,27 @@ pub(crate) struct Picture {
     pub(crate) pts: MediaTime,
     /// When the packet it came in reached patchbay.
     pub(crate) arrival: MediaTime,
+}
+
+/// What an encoder is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Form {
+    format: Pixel,
+    width: u32,
+    height: u32,
+}
+
+impl Form {
+    fn of(picture: &Picture) -> Self {
+        Self { format: picture.frame.format(), width: picture.frame.width(), height: picture.frame.height() }
+    }
+}
+
+/// Into how many slices pictures are cut so that each thread has at most `samples_per_thread` luma samples a second.
+fn slice_threads(form: Form, frame_rate: f64, samples_per_thread: f64) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let samples_per_second = f64::from(form.width) * f64::from(form.height) * frame_rate;
+    ((samples_per_second / samples_per_thread).ceil() as usize).clamp(1, cores.min(8))
 }
 
 /// Packets to pictures.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use patchbay_bus::now;
-use patchbay_media::{Frame, MediaTime, TrackInfo, VideoTarget};
+use patchbay_media::h264::SIDE_MAX;
+use patchbay_media::{Codec, Frame, MediaTime, TrackInfo, VideoTarget};
 
 use super::decode::check_size;
 use super::scale::Scaler;
-use super::{Picture, VideoDecoder, VideoEncoder};
+use super::{Picture, VideoDecoder, VideoEncoder, encode_mpeg1};
 use crate::error::CodecError;
 use crate::registry;
 use crate::rendition::{Output, Stage};
@@ -43,9 +44,13 @@ pub(crate) struct VideoStage {
 
 impl VideoStage {
     /// A stage for `target`.
-    pub(crate) fn new(target: VideoTarget) -> Result<Self, CodecError> {
+    pub(crate) fn new(mut target: VideoTarget) -> Result<Self, CodecError> {
         if let Some((width, height)) = target.size {
             check_size(width, height)?;
+        }
+        if target.codec == Codec::Mpeg1 {
+            let legal = encode_mpeg1::FRAME_RATE_MAX;
+            target.frame_rate_max = Some(target.frame_rate_max.map_or(legal, |max| max.min(legal)));
         }
         Ok(Self {
             target,
@@ -133,11 +138,11 @@ impl VideoStage {
             return Ok(());
         }
         let source = (picture.frame.width(), picture.frame.height());
-        // 4:2:0 has no odd sizes.
-        let (width, height) = self.target.size.unwrap_or(source);
-        let size = (even(width), even(height));
         let codec = self.target.codec;
-        let mut picture = self.scaler.fit(picture, size).map_err(|why| CodecError::Broken { codec, role: "scaler", why })?;
+        let size = coded_size(codec, self.target.size.unwrap_or(source));
+        // MPEG-1 has no sign for full-range samples; H.264 has, and keeps them.
+        let mut picture =
+            self.scaler.fit(picture, size, codec == Codec::H264).map_err(|why| CodecError::Broken { codec, role: "scaler", why })?;
         let gop = MediaTime::from_millis(i64::from(self.target.gop_ms.max(1)));
         let mut key = self.last_key.is_none_or(|at| picture.pts - at >= gop);
         if self.encoder.as_ref().is_none_or(|e| !e.fits(&picture)) {
@@ -171,8 +176,16 @@ impl VideoStage {
     }
 }
 
-fn even(side: u32) -> u32 {
-    (side & !1).max(16)
+/// The size that is encoded where `wanted` was asked for: 4:2:0 has no odd sizes, and MPEG-1 an upper limit, under
+/// which the picture keeps its shape.
+fn coded_size(codec: Codec, (width, height): (u32, u32)) -> (u32, u32) {
+    let max = if codec == Codec::Mpeg1 { encode_mpeg1::SIDE_MAX } else { SIDE_MAX };
+    let longest = width.max(height).max(1);
+    let side = |side: u32| {
+        let fitted = if longest > max { (u64::from(side) * u64::from(max) / u64::from(longest)) as u32 } else { side };
+        (fitted & !1).max(16)
+    };
+    (side(width), side(height))
 }
 
 impl Stage for VideoStage {
@@ -232,5 +245,23 @@ impl Stage for VideoStage {
         self.last_key = None;
         self.bad = 0;
         self.catching_up = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coded_sizes_are_even_and_within_the_codec_with_the_shape_kept() {
+        for (codec, wanted, size) in [
+            (Codec::Mpeg1, (641, 361), (640, 360)),
+            (Codec::Mpeg1, (361, 640), (360, 640)),
+            (Codec::Mpeg1, (7_680, 4_320), (4_094, 2_302)),
+            (Codec::H264, (7_680, 4_320), (7_680, 4_320)),
+            (Codec::H264, (0, u32::MAX), (16, 8_192)),
+        ] {
+            assert_eq!(coded_size(codec, wanted), size, "{codec} {wanted:?}");
+        }
     }
 }

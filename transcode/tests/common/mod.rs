@@ -10,10 +10,11 @@ use bytes::Bytes;
 use ffmpeg_next as ffmpeg;
 use patchbay_bus::{EndReason, Item, Lag, Limits, Reader, Signal, Start, Track, TrackWriter, now};
 use patchbay_media::aac::{AudioSpecificConfig, OBJECT_AAC_LC};
-use patchbay_media::{AudioShape, AudioTarget, Codec, Frame, Kind, MediaTime, Target, TrackInfo};
+use patchbay_media::{AudioShape, AudioTarget, Codec, Frame, Kind, MediaTime, Target, TrackInfo, VideoShape};
 use patchbay_transcode::{Engine, EngineConfig, Rendition, RenditionStats};
 
 pub const OPUS: Target = Target::Audio(AudioTarget { codec: Codec::Opus, sample_rate: 48_000, channels: 2, bitrate_bps: 96_000 });
+pub const MP2: Target = Target::Audio(AudioTarget { codec: Codec::Mp2, sample_rate: 44_100, channels: 2, bitrate_bps: 128_000 });
 pub const AAC: Target = Target::Audio(AudioTarget { codec: Codec::Aac, sample_rate: 48_000, channels: 2, bitrate_bps: 128_000 });
 
 /// Everything that came out of a rendition.
@@ -148,19 +149,35 @@ pub fn ffmpeg_file(name: &str, args: &[&str]) -> Vec<u8> {
 
 /// A test picture encoded by x264, as the frames of a source track.
 pub fn h264(name: &str, size: &str, seconds: u32, options: &[&str]) -> (TrackInfo, Vec<Frame>) {
-    let source = format!("testsrc2=s={size}:r=30:d={seconds}");
-    let mut args = vec!["-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "veryfast", "-threads", "1"];
-    args.extend(options);
-    args.extend(["-f", "mp4"]);
+    let options = [&["-c:v", "libx264", "-preset", "veryfast", "-threads", "1"], options, &["-f", "mp4"]].concat();
+    let (config, frames) = pictures(name, &format!("s={size}:r=30:d={seconds}"), &options);
+    (patchbay_media::h264::track_info(&config).expect("avcC"), frames)
+}
+
+/// A test picture encoded by libavcodec's MPEG-1 encoder, as the frames of a source track.
+pub fn mpeg1(name: &str, size: &str, seconds: u32, options: &[&str]) -> (TrackInfo, Vec<Frame>) {
+    let options = [&["-c:v", "mpeg1video", "-b:v", "1M"], options, &["-f", "mpegts"]].concat();
+    let (_, frames) = pictures(name, &format!("s={size}:r=30:d={seconds}"), &options);
+    (TrackInfo::video(Codec::Mpeg1, Bytes::new(), VideoShape::default()), frames)
+}
+
+/// A moving test picture as the ffmpeg command line encodes it: codec configuration and packets.
+pub fn pictures(name: &str, source: &str, options: &[&str]) -> (Bytes, Vec<Frame>) {
+    let source = format!("testsrc2={source}");
+    let args = [&["-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p"], options].concat();
     let path = ffmpeg_path(name, &args);
     ffmpeg::init().unwrap();
-    let mut file = ffmpeg::format::input(&path).expect("mp4 opens");
+    let mut file = ffmpeg::format::input(&path).expect("the file opens");
     let (base, config) = {
         let stream = file.stream(0).expect("a stream");
         // SAFETY: the parameters live as long as the stream; extradata has the length they say.
         let config = unsafe {
             let raw = stream.parameters().as_ptr();
-            Bytes::copy_from_slice(std::slice::from_raw_parts((*raw).extradata, (*raw).extradata_size as usize))
+            if (*raw).extradata.is_null() {
+                Bytes::new()
+            } else {
+                Bytes::copy_from_slice(std::slice::from_raw_parts((*raw).extradata, (*raw).extradata_size as usize))
+            }
         };
         (stream.time_base(), config)
     };
@@ -174,15 +191,29 @@ pub fn h264(name: &str, size: &str, seconds: u32, options: &[&str]) -> (TrackInf
     }
     drop(file);
     let _ = std::fs::remove_file(&path);
-    (patchbay_media::h264::track_info(&config).expect("avcC"), frames)
+    (config, frames)
 }
 
-/// Decodes H.264 with libavcodec; the size of every picture that comes out.
+/// Decodes video with the ffmpeg command line, as the bare pictures a player is given one after another; how many
+/// come out. Anything it complains of is a failure.
+pub fn decoded_by_command(name: &str, format: &str, frames: &[Frame]) -> usize {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()));
+    std::fs::write(&path, frames.iter().flat_map(|f| f.payload.to_vec()).collect::<Vec<_>>()).expect("written");
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-f", format, "-i"]).arg(&path);
+    let done = ffmpeg.args(["-fps_mode", "passthrough", "-f", "framemd5", "-"]).output().expect("ffmpeg runs");
+    let _ = std::fs::remove_file(&path);
+    assert!(done.status.success() && done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).lines().filter(|line| !line.starts_with('#')).count()
+}
+
+/// Decodes H.264 or MPEG-1 with libavcodec; the size of every picture that comes out.
 pub fn watch(info: &TrackInfo, frames: &[Frame]) -> Vec<(u32, u32)> {
-    let mut decoder = open(ffmpeg::codec::Id::H264, &info.config).video().unwrap();
+    let id = if info.codec == Codec::Mpeg1 { ffmpeg::codec::Id::MPEG1VIDEO } else { ffmpeg::codec::Id::H264 };
+    let mut decoder = open(id, &info.config).video().unwrap();
     let (mut picture, mut sizes) = (ffmpeg::frame::Video::empty(), Vec::new());
     for frame in frames {
-        decoder.send_packet(&ffmpeg::Packet::copy(&frame.payload)).expect("H.264 decodes");
+        decoder.send_packet(&ffmpeg::Packet::copy(&frame.payload)).expect("video decodes");
         while decoder.receive_frame(&mut picture).is_ok() {
             assert!(!picture.is_corrupt() && !picture.has_decode_errors());
             sizes.push((picture.width(), picture.height()));
@@ -294,7 +325,7 @@ impl Sound {
     }
 }
 
-/// Decodes with libavcodec (AAC) or libopus; packets are laid end to end from the first one's time.
+/// Decodes with libavcodec (AAC, MP2) or libopus; packets are laid end to end from the first one's time.
 pub fn listen(info: &TrackInfo, frames: &[Frame]) -> Sound {
     let mut sound = Sound { begin: frames[0].pts, rate: 48_000, left: Vec::new() };
     if info.codec == Codec::Opus {
@@ -306,13 +337,18 @@ pub fn listen(info: &TrackInfo, frames: &[Frame]) -> Sound {
         }
         return sound;
     }
-    let mut decoder = open(ffmpeg::codec::Id::AAC, &info.config).audio().unwrap();
+    let id = if info.codec == Codec::Mp2 { ffmpeg::codec::Id::MP2 } else { ffmpeg::codec::Id::AAC };
+    let mut decoder = open(id, &info.config).audio().unwrap();
     let mut pcm = ffmpeg::frame::Audio::empty();
     for frame in frames {
-        decoder.send_packet(&ffmpeg::Packet::copy(&frame.payload)).expect("AAC decodes");
+        decoder.send_packet(&ffmpeg::Packet::copy(&frame.payload)).expect("sound decodes");
         while decoder.receive_frame(&mut pcm).is_ok() {
             sound.rate = pcm.rate();
-            sound.left.extend_from_slice(pcm.plane::<f32>(0));
+            // Layer II comes as integers.
+            match info.codec {
+                Codec::Mp2 => sound.left.extend(pcm.plane::<i16>(0).iter().map(|&x| f32::from(x) / 32_768.0)),
+                _ => sound.left.extend_from_slice(pcm.plane::<f32>(0)),
+            }
         }
     }
     sound

@@ -26,7 +26,7 @@ pub(crate) fn open(info: &TrackInfo) -> Result<Box<dyn AudioDecoder>, CodecError
         let rate = if codec == Codec::G722 { 16_000 } else { shape.sample_rate.max(8_000) };
         (rate, if codec == Codec::G722 { 1 } else { shape.channels.max(1) })
     });
-    let opened = ff::open_decoder(codec, &DecoderSetup { extradata: &info.config, audio })?;
+    let opened = ff::open_decoder(codec, &DecoderSetup { extradata: &info.config, audio, ..DecoderSetup::default() })?;
     let inner = opened.audio().map_err(|e| CodecError::Open { codec, role: "decoder", why: e.into() })?;
     Ok(Box::new(FfmpegDecoder { codec, inner, frame: ffmpeg::frame::Audio::empty() }))
 }

@@ -4,6 +4,7 @@
 pub(crate) mod fdk;
 #[cfg(not(feature = "fdk"))]
 pub(crate) mod ffmpeg_aac;
+pub(crate) mod mp2;
 pub(crate) mod opus;
 
 use patchbay_media::AudioTarget;
