@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use patchbay_contract::{Gateway, Hub, Transport};
 use patchbay_rules::RuleTable;
 use patchbay_transcode::{Engine, EngineConfig};
@@ -38,6 +39,9 @@ pub enum Error {
     /// The WebRTC gateway could not be opened.
     #[error("webrtc.listen: {0}")]
     Webrtc(#[from] patchbay_webrtc::BindError),
+    /// The metrics could not be set up.
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// The runtime failed.
     #[error("the runtime failed: {0}")]
     Io(#[from] std::io::Error),
@@ -116,6 +120,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>) -> Result<(), Error> {
         info: info(&config, demo.is_some()),
         api_token: config.api.token.as_ref().map(|t| t.reveal().into()),
         draining: draining.clone(),
+        recorder: PrometheusBuilder::new().install_recorder()?,
     };
     let router = http::router(state, &config.http.cors_origins, gateways.iter().map(|g| g.clone().routes()));
 

@@ -16,8 +16,9 @@ use super::Secret;
 pub struct Http {
     /// TCP address to listen on. `127.0.0.1:8080` keeps other machines out.
     pub listen: SocketAddr,
-    /// Web origins whose pages may use WHIP, WHEP, FLV and the API from a browser, such as
-    /// `https://app.example.org`. `*` allows every origin; an empty list allows none but the pages served here.
+    /// Web origins whose pages may use the API from a browser when `api.token` is set, such as
+    /// `https://app.example.org`. `*` allows every origin; an empty list allows none but the pages served here. Without a
+    /// token no other origin may. WHIP, WHEP and FLV may be used from every origin; routes have keys.
     #[schemars(length(max = 64))]
     pub cors_origins: Vec<String>,
 }
@@ -44,7 +45,8 @@ pub struct Transcode {
     /// Threads for codec work; 0 takes one per CPU core.
     #[schemars(range(max = 256))]
     pub threads: u16,
-    /// Transcodes that may run at once; a sink that needs one more is refused with `no_transcoder`.
+    /// Transcodes that may run at once; a sink that needs one more goes without that track until one
+    /// is free, and the ledger says so.
     #[schemars(range(max = 10_000))]
     pub jobs_max: u32,
     /// How long a transcode keeps running after its last reader left, milliseconds.

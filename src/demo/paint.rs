@@ -8,6 +8,8 @@ use super::font::{COLUMNS, ROWS, glyph};
 /// Luma of black and white (ITU-R BT.601, limited range).
 const BLACK: u8 = 16;
 const WHITE: u8 = 235;
+/// Chroma without colour.
+const GREY: u8 = 128;
 
 /// Cells of the machine-readable strip: white, black, 24 bits of wall-clock milliseconds, 4 bits of checksum,
 /// black, white.
@@ -19,19 +21,29 @@ const BARS: [[u8; 3]; 8] =
 
 /// Paints picture number `count`, at `ms` of wall-clock time.
 pub fn picture(video: &mut RawVideo, width: usize, height: usize, count: u64, ms: u64, flash: bool) {
-    for plane in 0..3 {
-        let shift = usize::from(plane > 0);
-        bars(video.plane(plane), width >> shift, height >> shift, plane, count);
+    let (dot, left) = (width / 160, width / 16);
+    let side = height / 10;
+    let strip_area = [0, 0, width, height / 18];
+    let panel = [left - dot * 2, height / 8, dot * 80, dot * 26];
+    let centre = [width * 3 / 8, height * 3 / 8, width / 4, height / 4];
+    let ball = [bounce(count * 5, width - side), height * 5 / 8 + bounce(count * 3, height / 4), side, side];
+    for component in 0..3 {
+        let shift = usize::from(component > 0);
+        bars(video.plane(component), width >> shift, height >> shift, component, count);
+        if component > 0 {
+            let mut chroma = Canvas { plane: video.plane(component), width: width / 2, height: height / 2 };
+            for area in [strip_area, panel, centre, ball] {
+                chroma.fill(area.map(|edge| edge / 2), GREY);
+            }
+        }
     }
     let mut luma = Canvas { plane: video.plane(0), width, height };
     strip(&mut luma, ms);
-    let (dot, left) = (width / 160, width / 16);
-    luma.fill(left - dot * 2, height / 8, dot * 80, dot * 26, BLACK);
+    luma.fill(panel, BLACK);
     luma.write(left, height / 8 + dot * 2, dot, &clock(ms));
     luma.write(left, height / 8 + dot * 14, dot, &format!("#{count}"));
-    luma.fill(width * 3 / 8, height * 3 / 8, width / 4, height / 4, if flash { WHITE } else { BLACK });
-    let (box_size, x, y) = (height / 10, bounce(count * 5, width - height / 10), bounce(count * 3, height / 4));
-    luma.fill(x, height * 5 / 8 + y, box_size, box_size, WHITE);
+    luma.fill(centre, if flash { WHITE } else { BLACK });
+    luma.fill(ball, WHITE);
 }
 
 fn clock(ms: u64) -> String {
@@ -66,7 +78,7 @@ fn strip(luma: &mut Canvas<'_>, ms: u64) {
         let on = bits >> (CELLS - 1 - cell) & 1 == 1;
         let (from, to) = (luma.width * cell / CELLS, luma.width * (cell + 1) / CELLS);
         let height = luma.height / 18;
-        luma.fill(from, 0, to - from, height, if on { WHITE } else { BLACK });
+        luma.fill([from, 0, to - from, height], if on { WHITE } else { BLACK });
     }
 }
 
@@ -77,7 +89,8 @@ struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, value: u8) {
+    /// Fills the rectangle of left, top, width and height.
+    fn fill(&mut self, [x, y, width, height]: [usize; 4], value: u8) {
         let (right, bottom) = ((x + width).min(self.width), (y + height).min(self.height));
         for row in y..bottom {
             let start = row * self.plane.stride;
@@ -91,7 +104,7 @@ impl Canvas<'_> {
         for (place, c) in text.chars().enumerate() {
             for (row, bits) in glyph(c).into_iter().enumerate().take(ROWS) {
                 for column in (0..COLUMNS).filter(|c| bits >> (COLUMNS - 1 - c) & 1 == 1) {
-                    self.fill(x + (place * (COLUMNS + 1) + column) * dot, y + row * dot * 3 / 2, dot, dot * 3 / 2, WHITE);
+                    self.fill([x + (place * (COLUMNS + 1) + column) * dot, y + row * dot * 3 / 2, dot, dot * 3 / 2], WHITE);
                 }
             }
         }

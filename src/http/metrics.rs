@@ -76,7 +76,8 @@ async fn metrics(extract::State(state): extract::State<State>) -> String {
     }
     let mut build = Family::new("patchbay_build_info", "gauge", "The running build.");
     build.add(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0);
-    let mut out = String::with_capacity(2_048);
+    // What the gateways count themselves, then what the ledger knows.
+    let mut out = state.recorder.render();
     for family in [build, streams, sessions, bytes, lost, pairs, renditions, cpu] {
         family.render(&mut out);
     }

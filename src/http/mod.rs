@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::{Method, header};
+use axum::serve::ListenerExt;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -25,11 +28,16 @@ pub struct State {
     pub info: Info,
     pub api_token: Option<Arc<str>>,
     pub draining: CancellationToken,
+    pub recorder: PrometheusHandle,
 }
 
-/// Puts the surface together. `origins`: web origins other than our own that may use the API.
+/// Puts the surface together. `origins`: web origins other than our own whose pages may use the API with its token.
 pub fn router(state: State, origins: &[String], gateways: impl IntoIterator<Item = Router>) -> Router {
-    let api = api::routes(&state).layer(cors(origins));
+    let api = match state.api_token {
+        Some(_) => api::routes(&state).layer(cors(origins)),
+        // Callers on this machine are trusted then, and a page of a stranger in a browser here must not be one.
+        None => api::routes(&state),
+    };
     let own = Router::new().merge(api).merge(metrics::routes()).merge(pages::routes()).with_state(state);
     gateways.into_iter().fold(own, Router::merge)
 }
@@ -39,12 +47,15 @@ fn cors(origins: &[String]) -> CorsLayer {
         true => AllowOrigin::any(),
         false => AllowOrigin::list(origins.iter().filter_map(|o| o.parse().ok())),
     };
-    CorsLayer::new().allow_origin(allowed).allow_methods(tower_http::cors::Any).allow_headers(tower_http::cors::Any)
+    let methods = [Method::GET, Method::POST, Method::DELETE];
+    CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
 }
 
 /// Serves until `shutdown`; open requests are given a moment, then dropped.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    // Media goes out in small pieces; waiting for fuller packets would delay it.
+    let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
     let serving = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let deadline = async {
         shutdown.cancelled().await;

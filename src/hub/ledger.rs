@@ -19,6 +19,8 @@ pub struct PublicationRow {
     pub since: MediaTime,
     pub counters: Arc<Counters>,
     pub cancelled: CancellationToken,
+    /// Another publisher was let in its place: its viewers are the other's.
+    pub taken_over: bool,
 }
 
 /// A sink that plays.
@@ -34,6 +36,8 @@ pub struct LegRow {
     pub plan: Option<Plan>,
     /// What it was planned from.
     pub planned_for: Planned,
+    /// A transcode of the plan could not be started; it is tried again.
+    pub refused: bool,
     pub video: Option<Arc<Handle>>,
     pub audio: Option<Arc<Handle>>,
 }
@@ -63,8 +67,9 @@ impl Ledger {
         self.last_id
     }
 
+    /// The newest publisher of a name; during a takeover the one before it is still closing.
     pub fn publication_of(&self, stream: &StreamName) -> Option<(SessionId, &PublicationRow)> {
-        self.publications.iter().find(|(_, row)| row.stream == *stream).map(|(id, row)| (*id, row))
+        self.publications.iter().rev().find(|(_, row)| row.stream == *stream).map(|(id, row)| (*id, row))
     }
 
     pub fn add_leg(&mut self, id: SessionId, row: LegRow) {

@@ -48,12 +48,18 @@ struct Dirty {
     signal: Signal,
 }
 
+impl Dirty {
+    fn add(&self, stream: &StreamName) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.clone());
+        self.signal.notify();
+    }
+}
+
 impl Observer for Dirty {
     fn changed(&self, stream: &StreamName, change: Change) {
         // The end of a stream is handled where the publication closes, in order.
         if !matches!(change, Change::Ended(_)) {
-            self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.clone());
-            self.signal.notify();
+            self.add(stream);
         }
     }
 }
@@ -69,10 +75,15 @@ pub struct Switchboard {
     ledger: Mutex<Ledger>,
     dirty: Arc<Dirty>,
     draining: CancellationToken,
+    /// Sessions end on threads of any kind; what they let go of ends on the runtime.
+    runtime: tokio::runtime::Handle,
 }
 
 impl Switchboard {
     /// A hub on its own bus. [`Self::run`] must be spawned for changes to take effect.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn new(engine: Arc<Engine>, rules: RuleTable, routes: Routes, settings: Settings) -> Arc<Self> {
         let bus = Bus::new();
         let dirty = Arc::new(Dirty::default());
@@ -87,6 +98,7 @@ impl Switchboard {
             ledger: Mutex::default(),
             dirty,
             draining: CancellationToken::new(),
+            runtime: tokio::runtime::Handle::current(),
             settings,
         })
     }
@@ -115,6 +127,7 @@ impl Switchboard {
                 _ = tick.tick() => {
                     self.end_held();
                     self.bound_groups();
+                    self.retry_transcodes();
                 }
             }
             let names = std::mem::take(&mut *self.dirty.names.lock().unwrap_or_else(PoisonError::into_inner));
@@ -174,8 +187,10 @@ impl Switchboard {
         let source = SourceTracks::of(stream);
         let described = Source { kind, stream: stream.name().as_str(), video: source.video_info(), audio: source.audio_info() };
         let mut decided = plan(&self.rules.load(), &described, &row.sink, &self.abilities);
+        let wanted = [decided.video.action, decided.audio.action];
         let (video, video_handle) = self.point(source.video.as_ref(), &mut decided.video);
         let (audio, audio_handle) = self.point(source.audio.as_ref(), &mut decided.audio);
+        row.refused = wanted != [decided.video.action, decided.audio.action];
         if row.plan.as_ref() != Some(&decided) {
             tracing::info!(
                 session = id, stream = %stream.name(), from = %kind, to = %row.sink.kind, rule = %decided.rule.id,
@@ -193,7 +208,7 @@ impl Switchboard {
     /// Lets go of a rendition after its grace.
     fn release(&self, handle: Arc<Handle>) {
         let grace = self.settings.rendition_grace;
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             tokio::time::sleep(grace).await;
             drop(handle);
         });
@@ -207,7 +222,7 @@ impl Switchboard {
             Action::Transcode(target) => match self.renditions.get_or_start(&source.track, target) {
                 Ok(handle) => (Some(Point { track: handle.track().clone(), epoch: u32::MAX }), Some(handle)),
                 Err(error) => {
-                    tracing::warn!(%target, %error, "rendition refused");
+                    tracing::debug!(%target, %error, "rendition refused");
                     verdict.action = Action::Drop;
                     verdict.reason = format!("{} is dropped: {error}", target.kind());
                     (None, None)
@@ -229,35 +244,48 @@ impl Switchboard {
         }
     }
 
+    /// Plans again where an encoder gave up or was refused: its pair would stay without that track.
+    fn retry_transcodes(&self) {
+        let ledger = self.ledger();
+        let gave_up = |slot: &Option<Arc<Handle>>| slot.as_ref().is_some_and(|handle| handle.track().ended() == Some(EndReason::Failed));
+        for row in ledger.legs.values().filter(|row| row.refused || gave_up(&row.video) || gave_up(&row.audio)) {
+            self.dirty.add(&row.stream);
+        }
+    }
+
     fn end_held(&self) {
         let now = now();
         let mut ledger = self.ledger();
         let due: Vec<_> = ledger.vanished.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
         for name in due {
             ledger.vanished.remove(&name);
-            end_legs(&ledger, &name, EndReason::Lost);
+            // A publisher may be back and not planned yet.
+            if ledger.publication_of(&name).is_none() {
+                end_legs(&ledger, &name, EndReason::Lost);
+            }
         }
     }
 
-    fn publication_closed(&self, id: SessionId, reason: &Cause) {
+    fn publication_closed(&self, id: SessionId, cause: &Cause, reason: EndReason) {
         let mut ledger = self.ledger();
         let Some(row) = ledger.publications.remove(&id) else { return };
-        log_end(id, "publish", &row.stream, row.kind, &row.caller, row.since, &row.counters, reason);
+        log_end(id, "publish", &row.stream, row.kind, &row.caller, row.since, &row.counters, cause);
         // Another publisher may have taken the name over already.
         if ledger.publication_of(&row.stream).is_some() {
             return;
         }
-        let goodbye = reason.code == "closed" || self.draining.is_cancelled();
-        if goodbye || self.settings.publisher_grace.is_zero() {
-            end_legs(&ledger, &row.stream, EndReason::Finished);
+        let held = reason == EndReason::Lost || row.taken_over;
+        if !held || self.settings.publisher_grace.is_zero() {
+            end_legs(&ledger, &row.stream, reason);
         } else if ledger.legs_of.contains_key(&row.stream) {
             let until = now() + MediaTime::from(self.settings.publisher_grace);
             ledger.vanished.insert(row.stream.clone(), until);
         }
         // Held or ended, nothing of the old source is read any more.
-        let ids = ledger.legs_of.get(&row.stream).cloned().unwrap_or_default();
-        for leg in ids.iter().filter_map(|id| ledger.legs.get_mut(id).map(|r| (r.video.take(), r.audio.take()))).collect::<Vec<_>>() {
-            [leg.0, leg.1].into_iter().flatten().for_each(|handle| self.release(handle));
+        for id in ledger.legs_of.get(&row.stream).cloned().unwrap_or_default() {
+            let Some(leg) = ledger.legs.get_mut(&id) else { continue };
+            (leg.plan, leg.planned_for) = (None, Planned::default());
+            [leg.video.take(), leg.audio.take()].into_iter().flatten().for_each(|handle| self.release(handle));
         }
     }
 
@@ -284,8 +312,13 @@ impl Switchboard {
                 format!("{} has a publisher already; give its route a publish_key to let the newest publisher take over", request.stream),
             ));
         }
-        if let Some((_, row)) = self.ledger().publication_of(&request.stream) {
-            row.cancelled.cancel();
+        {
+            let mut ledger = self.ledger();
+            let old = ledger.publication_of(&request.stream).map(|(id, _)| id);
+            if let Some(row) = old.and_then(|id| ledger.publications.get_mut(&id)) {
+                row.taken_over = true;
+                row.cancelled.cancel();
+            }
         }
         for _ in 0..100 {
             if self.bus.get(&request.stream).is_none() {
@@ -304,9 +337,10 @@ impl Switchboard {
         }
         self.take_over(&request).await?;
         let (counters, cancelled) = (Arc::new(Counters::default()), CancellationToken::new());
-        let id = {
-            // The row exists before the bus announces the stream, so that the first plan knows its kind.
+        let (id, publisher) = {
+            // One step: the first plan must find the row, and no other publisher may be seen in between.
             let mut ledger = self.ledger();
+            let publisher = self.bus.publish(request.stream.clone())?;
             let id = ledger.next_id();
             let row = PublicationRow {
                 stream: request.stream.clone(),
@@ -315,31 +349,27 @@ impl Switchboard {
                 since: now(),
                 counters: counters.clone(),
                 cancelled: cancelled.clone(),
+                taken_over: false,
             };
             ledger.publications.insert(id, row);
-            id
-        };
-        let publisher = match self.bus.publish(request.stream.clone()) {
-            Ok(publisher) => publisher,
-            Err(busy) => {
-                self.ledger().publications.remove(&id);
-                return Err(busy.into());
-            }
+            (id, publisher)
         };
         tracing::info!(session = id, stream = %request.stream, kind = %request.kind, protocol = request.caller.protocol, peer = %peer(&request.caller), "publish starts");
         let hub = self.clone();
-        let closer: Closer = Box::new(move |cause| hub.publication_closed(id, &cause));
+        let closer: Closer = Box::new(move |cause, reason| hub.publication_closed(id, &cause, reason));
         Ok(Publication::new(id, publisher, counters, cancelled, closer))
     }
 
     fn play_now(self: Arc<Self>, request: PlayRequest) -> Result<Leg, Refusal> {
         if let Some(key) = self.routes.of(&request.stream).and_then(|route| route.play_key.as_ref())
+            && !request.caller.operator
             && !holds(&request.caller, key)
         {
             return Err(Refusal::new(Code::Unauthorized, format!("playing {} needs its key", request.stream)));
         }
-        let live = self.bus.get(&request.stream);
+        // The ledger first: no publisher comes or goes in it between this look at the bus and the new row.
         let mut ledger = self.ledger();
+        let live = self.bus.get(&request.stream);
         self.admit(&ledger)?;
         if live.is_none() && !request.wait && !ledger.vanished.contains_key(&request.stream) {
             return Err(Refusal::new(Code::StreamNotFound, format!("nobody publishes {} now", request.stream)));
@@ -357,6 +387,7 @@ impl Switchboard {
             feed: feed.clone(),
             plan: None,
             planned_for: Planned::default(),
+            refused: false,
             video: None,
             audio: None,
         };
@@ -367,7 +398,7 @@ impl Switchboard {
         ledger.add_leg(id, row);
         drop(ledger);
         let hub = self.clone();
-        let closer: Closer = Box::new(move |cause| hub.leg_closed(id, &cause));
+        let closer: Closer = Box::new(move |cause, _| hub.leg_closed(id, &cause));
         Ok(Leg::new(id, request.stream, feed, counters, cancelled, closer))
     }
 }

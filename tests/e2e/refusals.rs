@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Patchbay, fixture, probe, publish, turn, wait_for};
+use crate::support::{Patchbay, fixture, play, probe, publish, turn, wait_for};
 
 fn problem(error: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, serde_json::Value) {
     let mut response = error.expect("a reply");
@@ -101,8 +101,14 @@ fn a_route_with_keys_refuses_strangers_and_lets_the_newest_holder_take_over() {
     hub.wait_live("vip/a");
     let publisher = || hub.get("/v1/streams")["streams"][0]["publisher"].as_u64();
     let before = publisher();
+    let mut player = play(&hub.rtmp_url("vip/a"));
+    wait_for("the player", Duration::from_secs(5), || (hub.pairs("rtmp").len() == 1).then_some(()));
     let _second = publish(&fixture("baseline-360p.flv"), &url);
     wait_for("the takeover", Duration::from_secs(10), || (publisher().is_some() && publisher() != before).then_some(()));
+    let frames = || hub.pairs("rtmp").first().and_then(|p| p["frames"].as_u64()).unwrap_or(0);
+    let before = frames();
+    wait_for("frames of the new publisher", Duration::from_secs(8), || (frames() > before + 60).then_some(()));
+    assert!(player.is_running(), "the player stays through a takeover");
     assert!(!hub.log().contains("open-sesame"), "keys never reach the log");
 }
 

@@ -42,3 +42,15 @@ fn aiortc_publishes_and_an_rtmp_player_gets_h264_and_aac() {
     hub.wait_live("live/py");
     assert_h264_and_aac(&hub.rtmp_url("live/py"));
 }
+
+#[test]
+fn a_publisher_that_says_goodbye_ends_its_viewers_at_once() {
+    let _turn = turn();
+    let hub = Patchbay::start("");
+    let _source = aiortc_in_background(&["whip", &hub.url("/whip/live/py"), "--seconds", "6"]);
+    hub.wait_live("live/py");
+    let mut player = crate::support::play(&hub.rtmp_url("live/py"));
+    wait_for("the player", Duration::from_secs(5), || (hub.pairs("rtmp").len() == 1).then_some(()));
+    wait_for("the goodbye", Duration::from_secs(15), || hub.get("/v1/streams")["streams"].as_array()?.is_empty().then_some(()));
+    wait_for("the player's end", Duration::from_secs(3), || (!player.is_running()).then_some(()));
+}

@@ -20,6 +20,8 @@ pub struct Caller {
     pub agent: Option<String>,
     /// Key or token it brought; never logged.
     pub token: Option<String>,
+    /// The operator asked, by configuration or API, and no peer did: keys are not asked for.
+    pub operator: bool,
 }
 
 /// A source wants to publish.

@@ -86,8 +86,9 @@ impl Counters {
     }
 }
 
-/// Takes a session out of the ledger; called exactly once.
-pub type Closer = Box<dyn FnOnce(Cause) + Send>;
+/// Takes a session out of the ledger; called exactly once. The reason is what the stream's readers are told; it says
+/// nothing for a leg.
+pub type Closer = Box<dyn FnOnce(Cause, EndReason) + Send>;
 
 /// Calls the closer on drop, with "dropped" if nobody gave a better cause.
 struct Guard {
@@ -95,16 +96,16 @@ struct Guard {
 }
 
 impl Guard {
-    fn close(&mut self, cause: Cause) {
+    fn close(&mut self, cause: Cause, reason: EndReason) {
         if let Some(closer) = self.closer.take() {
-            closer(cause);
+            closer(cause, reason);
         }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.close(Cause::here("dropped"));
+        self.close(Cause::here("dropped"), EndReason::Lost);
     }
 }
 
@@ -154,7 +155,7 @@ impl Publication {
         if let Some(publisher) = self.publisher.take() {
             publisher.end(reason);
         }
-        self.guard.close(cause);
+        self.guard.close(cause, reason);
     }
 }
 
@@ -214,6 +215,6 @@ impl Leg {
 
     /// Ends the session.
     pub fn end(mut self, cause: Cause) {
-        self.guard.close(cause);
+        self.guard.close(cause, EndReason::Finished);
     }
 }

@@ -57,7 +57,8 @@ async fn answer(shared: Arc<Shared>, app: &str, name: &str, request: Request) ->
         protocol: if upgrade.is_some() { "ws-flv" } else { "http-flv" },
         peer,
         agent: agent(&parts.headers),
-        token: naming::key(&[query], ""),
+        token: bearer(&parts.headers).or_else(|| naming::key(&[query], "")),
+        operator: false,
     };
     let leg = match play(&shared, app, name, query, caller).await {
         Ok(leg) => leg,
@@ -185,4 +186,10 @@ impl File {
         }
         Ok(pieces)
     }
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    value.strip_prefix("Bearer ").map(|token| token.trim().to_owned())
 }

@@ -101,7 +101,7 @@ impl Ingest {
             video.need_key = true;
             video.own.request();
         }
-        video.input.lost += u32::from(missing > 0);
+        video.input.lost = video.input.lost.saturating_add(u32::from(missing > 0));
         video.input.report(timeline, data);
         let time = timeline.stamp(video.input.clock, data.time.numer(), arrival).time;
         if data.data.len() > ACCESS_UNIT_MAX {
@@ -133,11 +133,11 @@ impl Ingest {
 
     fn audio(&mut self, data: &MediaData, arrival: MediaTime) {
         let Self { publication, timeline, audio: Some(audio), .. } = self else { return };
-        audio.lost += audio.missing(data);
+        audio.lost = audio.lost.saturating_add(audio.missing(data));
         audio.report(timeline, data);
         let time = timeline.stamp(audio.clock, data.time.numer(), arrival).time;
         let Some(duration) = opus::duration(&data.data).filter(|_| data.data.len() <= OPUS_MAX) else {
-            audio.lost += 1;
+            audio.lost = audio.lost.saturating_add(1);
             return;
         };
         if audio.writer.is_none() {
@@ -186,7 +186,7 @@ impl Ingest {
 
 impl Video {
     fn reject(&mut self, publication: &Publication) {
-        self.input.lost += 1;
+        self.input.lost = self.input.lost.saturating_add(1);
         self.need_key = true;
         publication.counters().lost.fetch_add(1, Ordering::Relaxed);
     }

@@ -21,8 +21,10 @@ use crate::sdp::{Offer, Role};
 use crate::socket::{Outbox, Path, Socket};
 use crate::stun;
 
-/// Most addresses one session may have proved.
+/// Addresses of a session that are kept for the way back; the oldest makes room.
 const PATHS_MAX: usize = 8;
+/// Addresses a session may check from in its life. Beyond any roaming; each costs the ICE agent memory.
+const PATHS_SEEN_MAX: u32 = 64;
 /// How long sent video packets can be repeated.
 const RTX_AGE: Duration = Duration::from_secs(1);
 
@@ -58,6 +60,7 @@ pub(crate) struct Peer {
     /// When str0m wants to be called again.
     pub(crate) deadline: Instant,
     paths: SmallVec<[Path; 2]>,
+    paths_seen: u32,
     /// Last valid ICE check.
     pub(crate) checked_at: Instant,
     /// Payload types of retransmissions we send.
@@ -113,6 +116,7 @@ impl Peer {
             identity: identity.clone(),
             deadline: now,
             paths: SmallVec::new(),
+            paths_seen: 0,
             checked_at: now,
             rtx: SmallVec::new(),
             resent: 0,
@@ -123,7 +127,14 @@ impl Peer {
     /// Takes a datagram from the network.
     pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), RtcError> {
         let Some(destination) = self.identity.seen_as(path.local) else { return Ok(()) };
-        if stun::is_stun(datagram) && !self.paths.contains(&path) && self.paths.len() < PATHS_MAX {
+        if stun::is_stun(datagram) && !self.paths.contains(&path) {
+            if self.paths_seen >= PATHS_SEEN_MAX {
+                return Ok(());
+            }
+            self.paths_seen += 1;
+            if self.paths.len() == PATHS_MAX {
+                self.paths.remove(0);
+            }
             // Remembered for the answer's way back; proved only once str0m answers.
             self.paths.push(path);
         }

@@ -82,6 +82,7 @@ struct Request {
 
 #[derive(Deserialize)]
 struct Parameters {
+    #[serde(alias = "key")]
     token: Option<String>,
     wait: Option<String>,
     app: Option<String>,
@@ -113,7 +114,7 @@ impl Request {
     fn caller(&self, protocol: &'static str) -> Caller {
         let agent = self.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
         let agent = agent.map(|a| a.chars().take(AGENT_MAX).collect());
-        Caller { protocol, peer: self.peer, agent, token: self.token.clone() }
+        Caller { protocol, peer: self.peer, agent, token: self.token.clone(), operator: false }
     }
 
     fn expect_type(&self, wanted: &str) -> Result<(), Refusal> {

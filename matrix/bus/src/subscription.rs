@@ -100,7 +100,7 @@ impl Slot {
             }
             Item::End(_) => {
                 // A track's end is not the subscription's: the feed says when it is over, or points elsewhere.
-                self.current = None;
+                self.current = self.upcoming.take();
                 None
             }
         }
@@ -116,6 +116,8 @@ pub struct Subscription {
     audio: Slot,
     value: FeedValue,
     opened: MediaTime,
+    /// Reads nothing; its track's frames wake this subscription while sound waits for a picture that may not come.
+    alarm: Option<Reader>,
 }
 
 impl Subscription {
@@ -123,7 +125,16 @@ impl Subscription {
     pub fn new(feed: &Arc<Feed>, lag: Lag, signal: Arc<Signal>) -> Self {
         let feed = feed.watch(signal.clone());
         let opened = clock::now();
-        Self { feed, signal, lag, video: Slot::new(Kind::Video), audio: Slot::new(Kind::Audio), value: FeedValue::default(), opened }
+        Self {
+            feed,
+            signal,
+            lag,
+            video: Slot::new(Kind::Video),
+            audio: Slot::new(Kind::Audio),
+            value: FeedValue::default(),
+            opened,
+            alarm: None,
+        }
     }
 
     /// What it reads now.
@@ -179,8 +190,13 @@ impl Subscription {
             (_, Some(delivered)) => Start::From(delivered),
             (_, None) if self.value.video.is_none() => Start::Newest,
             (_, None) if clock::now() - self.opened > MediaTime::from(VIDEO_FIRST_MAX) => Start::Newest,
-            _ => return,
+            _ => {
+                let audio = self.value.audio.as_ref().filter(|_| self.alarm.is_none());
+                self.alarm = audio.map(|point| point.track.read(Start::Live, Lag::Keep, self.signal.clone())).or(self.alarm.take());
+                return;
+            }
         };
+        self.alarm = None;
         if self.value.audio.as_ref().is_some_and(|point| point.track.ended().is_none()) {
             self.audio.point_at(self.value.audio.clone(), start, self.lag, &self.signal);
         }

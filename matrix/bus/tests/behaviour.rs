@@ -213,3 +213,26 @@ async fn waiting_readers_are_woken_by_frames_and_by_the_end() {
     writer.end(EndReason::Finished);
     assert_eq!(task.await.unwrap(), (50, EndReason::Finished));
 }
+
+#[tokio::test]
+async fn sound_is_not_kept_waiting_for_a_picture_that_never_comes() {
+    let (v, mut a) = (video(), Track::create(Kind::Audio, Some(audio_info()), Limits::default()));
+    let feed = Arc::new(Feed::default());
+    feed.set(FeedValue { video: point(&v), audio: point(&a), ended: None });
+    let mut subscription = subscribe(&feed);
+    let writer = tokio::spawn(async move {
+        for n in 0.. {
+            a.push(frame(n * 20, true, 10));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let heard = tokio::time::timeout(Duration::from_secs(6), async {
+        loop {
+            if let Event::Frame(Kind::Audio, _) = subscription.next().await {
+                return;
+            }
+        }
+    });
+    assert!(heard.await.is_ok());
+    writer.abort();
+}

@@ -188,6 +188,7 @@ impl Connection {
             peer: Some(self.peer),
             agent: naming::agent(&self.connect.flash_ver),
             token: naming::key(&[&stream.query, &self.connect.query], &self.connect.tc_url),
+            operator: false,
         }
     }
 

@@ -206,6 +206,8 @@ impl Cursor {
         let mut state = self.mux.state();
         let Some((next, version)) = self.place.caught_up(&state.ring).filter(|_| !state.ended) else { return };
         let lane = Arc::new(Lane::new(Lent::new(stream.clone(), next, version), self.signal.clone(), counters.clone()));
+        // While nothing is written nobody else drops the lanes that were taken back.
+        state.lent.retain(|lane| !lane.is_returned());
         state.lent.push(lane.clone());
         state.viewers.retain(|(other, _)| *other != self.id);
         self.lane = Some(lane);

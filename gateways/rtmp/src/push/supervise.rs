@@ -50,7 +50,7 @@ pub(super) async fn run(hub: Arc<dyn Hub>, kind: EndpointKind, board: Board, sto
 
 /// Holds one leg for as long as it lasts.
 async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) {
-    let caller = Caller { protocol: "push", agent: Some(board.target.to_string()), ..Caller::default() };
+    let caller = Caller { protocol: "push", agent: Some(board.target.to_string()), operator: true, ..Caller::default() };
     let request = PlayRequest { stream: board.stream.clone(), sink: kind.default_sink(), caller, wait: true };
     let leg = match hub.play(request).await {
         Ok(leg) => leg,

@@ -102,7 +102,7 @@ impl TestHub {
 
     fn closer(&self, role: &'static str, id: SessionId) -> Closer {
         let seen = self.seen.clone();
-        Box::new(move |cause| {
+        Box::new(move |cause, _| {
             let mut seen = lock(&seen);
             seen.legs.retain(|l| l.id != id);
             seen.causes.push((role, cause));

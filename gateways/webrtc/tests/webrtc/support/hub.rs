@@ -69,7 +69,7 @@ impl PassHub {
 
     fn closer(&self, protocol: &'static str) -> Box<dyn FnOnce(Cause) + Send> {
         let ended = self.ended.clone();
-        Box::new(move |cause| {
+        Box::new(move |cause, _| {
             tracing::info!(protocol, ?cause, "session ends");
             ended.lock().unwrap().push((protocol, cause));
         })
