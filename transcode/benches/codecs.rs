@@ -147,13 +147,12 @@ fn bare_mpeg1(row: &Row) {
             let mut scaled = ffmpeg::frame::Video::empty();
             if target.size.is_some() {
                 scaler.run(&picture, &mut scaled).unwrap();
-            } else {
-                scaled.clone_from(&picture);
             }
-            scaled.set_pts(Some(count));
-            scaled.set_kind(ffmpeg::picture::Type::None);
+            let coded = if target.size.is_some() { &mut scaled } else { &mut picture };
+            coded.set_pts(Some(count));
+            coded.set_kind(ffmpeg::picture::Type::None);
             count += 1;
-            encoder.send_frame(&scaled).unwrap();
+            encoder.send_frame(coded).unwrap();
             while encoder.receive_packet(&mut packet).is_ok() {}
         }
     }

@@ -257,9 +257,9 @@ fn a_source_that_delivers_in_bursts_is_soon_waited_for() {
     let out = rig.finish();
     assert_continuous(&out.frames);
     let sound = listen(&out.info, &out.frames);
-    // Without patience every half second has a cut; a loaded machine may put one into some.
-    let best = [2_000, 2_500, 3_000, 3_500, 4_000].map(|at| sound.purity(at, at + 500, 440.0)).into_iter().fold(0.0, f64::max);
-    assert!(best > 0.9, "still cut up: {best}");
+    // Windows too short for the pitch of a clock that is stretched into place; without patience most are silent.
+    let whole = (2_000..4_500).step_by(50).filter(|&at| sound.rms(at, at + 50) > 0.2 && sound.purity(at, at + 50, 440.0) > 0.9).count();
+    assert!(whole >= 45, "still cut up: {whole} of 50 parts are whole");
 }
 
 #[test]
