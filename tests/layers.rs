@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("patchbay-rtp", &["patchbay-media"]),
     ("patchbay-rtmp", GATEWAY),
     ("patchbay-webrtc", GATEWAY),
+    ("patchbay-h5", GATEWAY),
 ];
 
 /// What a gateway may know: the seam and what lies below it, never another gateway nor the transcoder.
