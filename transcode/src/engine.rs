@@ -9,15 +9,16 @@ use patchbay_media::{Codec, Kind, MediaTime, Target};
 
 use crate::audio::pipeline::AudioStage;
 use crate::error::CodecError;
-use crate::pool::Pool;
+use crate::pool::{Actor, Pool};
 use crate::registry;
-use crate::rendition::{Rendition, Stage, Worker};
+use crate::rendition::{Rendition, Worker};
 use crate::stats::Stats;
-use crate::video::pipeline::VideoStage;
+use crate::video::pipeline::{EncodeStage, EncodeWorker};
+use crate::video::share::Decoders;
 use crate::{ff, limits};
 
 /// How far a pipeline may be behind its source before it skips to the newest group.
-const LAG_MAX: Duration = Duration::from_secs(1);
+pub(crate) const LAG_MAX: Duration = Duration::from_secs(1);
 
 /// How the engine is set up.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,7 @@ pub enum StartError {
 /// Decoders, encoders and their threads.
 pub struct Engine {
     pool: Arc<Pool>,
+    decoders: Decoders,
     silence_after: MediaTime,
 }
 
@@ -80,7 +82,7 @@ impl Engine {
             Ok(pool) => pool,
             Err(e) => panic!("cannot start {threads} codec threads: {e}"),
         };
-        Arc::new(Self { pool: Arc::new(pool), silence_after: config.silence_after.into() })
+        Arc::new(Self { pool: Arc::new(pool), decoders: Decoders::default(), silence_after: config.silence_after.into() })
     }
 
     /// Codecs that can be decoded, and codecs that can be encoded.
@@ -105,22 +107,28 @@ impl Engine {
         if !encodable.contains(&target.codec()) {
             return Err(StartError::NoEncoder(target.codec()));
         }
-        let (stage, out_info): (Box<dyn Stage>, _) = match target {
+        let signal = Arc::new(Signal::new());
+        let stats = Arc::new(Stats::default());
+        let (worker, track, seat): (Box<dyn Actor>, _, _) = match target {
             Target::Audio(audio) => {
                 let (stage, info) = AudioStage::new(*audio, self.silence_after)?;
-                (Box::new(stage), Some(info))
+                let writer = Track::create(target.kind(), Some(info), Limits::default());
+                let track = writer.track().clone();
+                let reader = source.read(Start::Newest, Lag::Skip(LAG_MAX), signal.clone());
+                (Box::new(Worker::new(reader, writer, Box::new(stage), stats.clone())), track, None)
             }
-            // A video encoder is opened with the first picture: only that tells its size.
-            Target::Video(video) => (Box::new(VideoStage::new(*video)?), None),
+            Target::Video(video) => {
+                let stage = EncodeStage::new(*video)?;
+                // A video encoder is opened with the first picture: only that tells its size.
+                let writer = Track::create(target.kind(), None, Limits::default());
+                let track = writer.track().clone();
+                let seat = self.decoders.join(source, stats.clone(), signal.clone(), &self.pool);
+                let worker = EncodeWorker::new(seat.queue(), source.clone(), writer, stage, stats.clone());
+                (Box::new(worker), track, Some(seat))
+            }
         };
-        let writer = Track::create(target.kind(), out_info, Limits::default());
-        let signal = Arc::new(Signal::new());
-        let reader = source.read(Start::Newest, Lag::Skip(LAG_MAX), signal.clone());
-        let track = writer.track().clone();
-        let stats = Arc::new(Stats::default());
-        let worker = Worker::new(reader, writer, stage, stats.clone());
-        let task = self.pool.spawn(Box::new(worker), signal);
-        Ok(Rendition::new(track, stats, task, self.pool.clone()))
+        let task = self.pool.spawn(worker, signal);
+        Ok(Rendition::new(track, stats, task, seat, self.pool.clone()))
     }
 }
 

@@ -4,8 +4,8 @@
 //! the threads all of that runs on. Refuses: protocols, rules, to decide what is transcoded (the caller does), to
 //! run on anybody else's thread, and input beyond the limits in [`limits`].
 //!
-//! One [`Rendition`] is one decoder, one encoder and one output track, whatever the number of readers; the caller
-//! keeps exactly one per source track and target. To add a codec, write one file under `audio/` or `video/` and
+//! One [`Rendition`] is one encoder and one output track, whatever the number of readers; the caller keeps exactly
+//! one per source track and target. Video renditions of one source share its decoder. To add a codec, write one file under `audio/` or `video/` and
 //! one line in the registry.
 
 mod audio;

@@ -13,8 +13,10 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use patchbay_bus::{Signal, now};
+use patchbay_bus::{EndReason, Signal, now};
 use patchbay_media::MediaTime;
+
+use crate::stats::RenditionState;
 
 /// What an actor wants after a turn.
 pub(crate) enum Turn {
@@ -33,6 +35,16 @@ pub(crate) enum Ending {
     Stopped,
     /// It panicked.
     Panicked,
+}
+
+impl Ending {
+    /// What becomes of a rendition that ends like this.
+    pub(crate) fn as_end(self) -> (EndReason, RenditionState) {
+        match self {
+            Self::Stopped => (EndReason::Stopped, RenditionState::Stopped),
+            Self::Panicked => (EndReason::Failed, RenditionState::Failed),
+        }
+    }
 }
 
 /// Something that runs in turns.

@@ -10,6 +10,7 @@ use patchbay_media::{Frame, Kind, MediaTime, TrackInfo};
 use crate::error::CodecError;
 use crate::pool::{Actor, Ending, Pool, Task, Turn};
 use crate::stats::{RenditionState, RenditionStats, Stats, thread_cpu_ns};
+use crate::video::share::Seat;
 
 /// This many failures within [`FAILURE_WINDOW`] end the rendition.
 const FAILURES_MAX: usize = 5;
@@ -17,20 +18,22 @@ const FAILURE_WINDOW: MediaTime = MediaTime::from_secs(10);
 /// Pause before the n-th rebuild in a row, so that five failures are not used up in a millisecond.
 const PAUSE: MediaTime = MediaTime::from_millis(150);
 /// How long one turn may last before others get theirs.
-const TURN_MAX: MediaTime = MediaTime::from_millis(15);
+pub(crate) const TURN_MAX: MediaTime = MediaTime::from_millis(15);
 
 /// A running transcode. Dropping it stops the codecs and ends its track.
 pub struct Rendition {
     track: Arc<Track>,
     stats: Arc<Stats>,
     task: Arc<Task>,
+    /// Its share in a decoder that others may use too.
+    _seat: Option<Seat>,
     /// The threads outlive every rendition, also when the engine is let go of first.
     _pool: Arc<Pool>,
 }
 
 impl Rendition {
-    pub(crate) fn new(track: Arc<Track>, stats: Arc<Stats>, task: Arc<Task>, pool: Arc<Pool>) -> Self {
-        Self { track, stats, task, _pool: pool }
+    pub(crate) fn new(track: Arc<Track>, stats: Arc<Stats>, task: Arc<Task>, seat: Option<Seat>, pool: Arc<Pool>) -> Self {
+        Self { track, stats, task, _seat: seat, _pool: pool }
     }
 
     /// The track that is written. A video track is described with its first frame.
@@ -57,7 +60,11 @@ pub(crate) struct Output<'a> {
     source: &'a Track,
 }
 
-impl Output<'_> {
+impl<'a> Output<'a> {
+    pub(crate) fn new(writer: &'a mut TrackWriter, stats: &'a Stats, source: &'a Track) -> Self {
+        Self { writer, stats, source }
+    }
+
     pub(crate) fn push(&mut self, frame: Frame) {
         self.stats.went_out(now() - frame.arrival);
         self.writer.push(frame);
@@ -88,6 +95,8 @@ pub(crate) trait Stage: Send {
     fn describe(&mut self, info: &Arc<TrackInfo>, out: &mut Output<'_>) -> Result<(), CodecError>;
     /// One frame of the source. An error means the codecs are unusable; one bad packet is not an error.
     fn frame(&mut self, frame: &Frame, out: &mut Output<'_>) -> Result<(), CodecError>;
+    /// A frame of the source is left out: a failure was a moment ago.
+    fn skip(&mut self) {}
     /// The reader skipped this many frames; a key frame follows.
     fn gap(&mut self, frames: u64, out: &mut Output<'_>);
     /// There is no input now; returns when to be asked again without any.
@@ -96,6 +105,23 @@ pub(crate) trait Stage: Send {
     fn finish(&mut self, out: &mut Output<'_>);
     /// Forgets all codec state; the next key frame starts anew.
     fn reset(&mut self);
+    /// Nothing more will be asked of it.
+    fn ended(&mut self, _: EndReason, _: RenditionState) {}
+}
+
+/// Recent failures of one worker.
+#[derive(Default)]
+pub(crate) struct Failures(VecDeque<MediaTime>);
+
+impl Failures {
+    /// Notes a failure; when to try again, or `None` when there were too many.
+    pub(crate) fn note(&mut self, time: MediaTime) -> Option<MediaTime> {
+        self.0.push_back(time);
+        while self.0.front().is_some_and(|&at| time - at > FAILURE_WINDOW) {
+            self.0.pop_front();
+        }
+        (self.0.len() < FAILURES_MAX).then(|| (0..self.0.len()).fold(time, |at, _| at + PAUSE))
+    }
 }
 
 /// One rendition on the pool.
@@ -105,7 +131,7 @@ pub(crate) struct Worker {
     writer: Option<TrackWriter>,
     stage: Box<dyn Stage>,
     stats: Arc<Stats>,
-    failures: VecDeque<MediaTime>,
+    failures: Failures,
     /// After a failure, frames before this time and up to the next key frame are dropped.
     retry_at: Option<MediaTime>,
 }
@@ -119,13 +145,13 @@ enum Step {
 
 impl Worker {
     pub(crate) fn new(reader: Reader, writer: TrackWriter, stage: Box<dyn Stage>, stats: Arc<Stats>) -> Self {
-        Self { reader, writer: Some(writer), stage, stats, failures: VecDeque::new(), retry_at: None }
+        Self { reader, writer: Some(writer), stage, stats, failures: Failures::default(), retry_at: None }
     }
 
     fn step(&mut self) -> Step {
         let Some(writer) = &mut self.writer else { return Step::Ended(EndReason::Stopped) };
         let item = self.reader.poll();
-        let mut out = Output { writer, stats: &self.stats, source: self.reader.track() };
+        let mut out = Output::new(writer, &self.stats, self.reader.track());
         let result = match item {
             Some(Item::Info(info)) => self.stage.describe(&info, &mut out),
             Some(Item::Gap(frames)) => {
@@ -134,9 +160,10 @@ impl Worker {
                 Ok(())
             }
             Some(Item::Frame(frame)) => {
-                self.stats.came_in();
+                self.stats.came_in(1);
                 if self.retry_at.is_some_and(|at| !frame.key || now() < at) {
                     out.dropped(1);
+                    self.stage.skip();
                     return Step::More;
                 }
                 self.retry_at = None;
@@ -160,16 +187,12 @@ impl Worker {
         let time = now();
         let codec = self.reader.track().info().map(|(info, _)| info.codec.name());
         tracing::warn!(track = self.reader.track().uid(), codec, %error, "transcode failed; rebuilding at the next key frame");
-        self.failures.push_back(time);
-        while self.failures.front().is_some_and(|&at| time - at > FAILURE_WINDOW) {
-            self.failures.pop_front();
-        }
         self.stage.reset();
-        if self.failures.len() >= FAILURES_MAX {
+        self.retry_at = self.failures.note(time);
+        if self.retry_at.is_none() {
             return Some(EndReason::Failed);
         }
         self.stats.restarted();
-        self.retry_at = Some((0..self.failures.len()).fold(time, |at, _| at + PAUSE));
         if self.reader.track().kind() == Kind::Video {
             self.reader.track().keyframes().request();
         }
@@ -178,6 +201,7 @@ impl Worker {
 
     fn end(&mut self, reason: EndReason, state: RenditionState) -> Turn {
         self.stats.set_state(state);
+        self.stage.ended(reason, state);
         if let Some(writer) = self.writer.take() {
             writer.end(reason);
         }
@@ -213,10 +237,7 @@ impl Actor for Worker {
     }
 
     fn close(mut self: Box<Self>, ending: Ending) {
-        let (reason, state) = match ending {
-            Ending::Stopped => (EndReason::Stopped, RenditionState::Stopped),
-            Ending::Panicked => (EndReason::Failed, RenditionState::Failed),
-        };
+        let (reason, state) = ending.as_end();
         self.end(reason, state);
     }
 }

@@ -29,7 +29,7 @@ pub struct RenditionStats {
     pub frames_in: u64,
     /// Frames written.
     pub frames_out: u64,
-    /// CPU time of the pipeline's own turns, nanoseconds; helper threads inside an encoder (pictures above 720p)
+    /// CPU time of the pipeline's own turns and its share of a decoder it has with others, nanoseconds; helper threads inside an encoder (pictures above 720p)
     /// are not in it.
     pub cpu_ns: u64,
     /// From arrival of the newest input in a frame to its output: median of the last 64 frames, nanoseconds.
@@ -78,8 +78,8 @@ const STATES: [RenditionState; 6] = [
 ];
 
 impl Stats {
-    pub(crate) fn came_in(&self) {
-        self.frames_in.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn came_in(&self, frames: u64) {
+        self.frames_in.fetch_add(frames, Ordering::Relaxed);
     }
 
     pub(crate) fn went_out(&self, delay: MediaTime) {

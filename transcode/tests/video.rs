@@ -214,3 +214,65 @@ fn mpeg1_keeps_the_bitrate_and_the_frame_rate_at_rates_it_does_not_know() {
         assert!((0.7 * asked..1.3 * asked).contains(&bits), "{rate} fps: {bits} bit/s");
     }
 }
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{what}: not within 5 s");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn renditions_of_one_source_share_its_decoder_until_the_last_is_dropped() {
+    let (info, frames) = h264("ladder.mp4", "640x360", 2, HIGH);
+    let mut rig = fast_rig(info, &Target::Video(PLAIN));
+    let source = rig.writer.track().clone();
+    let targets = [MPEG1, VideoTarget { size: Some((320, 180)), ..MPEG1 }, VideoTarget { frame_rate_max: Some(10), ..PLAIN }];
+    let others = targets.map(|target| rig.engine.start(&source, &Target::Video(target)).expect("starts"));
+    assert_eq!(source.reader_count(), 1, "one decoder reads for all");
+    rig.push_all(&frames[..30]);
+    // One that joins now begins with the newest picture, long before the next key frame of the source.
+    let late = rig.engine.start(&source, &Target::Video(VideoTarget { size: Some((160, 90)), ..PLAIN })).expect("starts");
+    until("the first picture of the late one", || late.stats().frames_out == 1);
+    let [first, second, third] = others;
+    drop((second, late));
+    rig.push_all(&frames[30..]);
+    until("all pictures of the second", || first.stats().frames_in == frames.len() as u64);
+    assert_eq!(source.reader_count(), 1);
+    let third_made = third.stats().frames_out as usize;
+    assert!(third_made.abs_diff(frames.len() / 3) <= 2, "{third_made} of {}", frames.len());
+    assert!(third.stats().cpu_ns < rig.rendition.stats().cpu_ns, "a third of the pictures costs less");
+    drop((first, third));
+    assert_eq!(source.reader_count(), 1);
+    let Rig { engine, rendition, writer, .. } = rig;
+    drop(rendition);
+    until("the end of the decoder", || source.reader_count() == 0);
+    let again = engine.start(&source, &Target::Video(MPEG1)).expect("starts");
+    until("a new decoder's first picture", || again.stats().frames_out > 0);
+    writer.end(EndReason::Finished);
+    until("the end", || again.track().ended() == Some(EndReason::Finished));
+}
+
+#[test]
+fn a_decoder_that_fails_for_all_ends_all_and_the_next_rendition_gets_a_new_one() {
+    let (mut info, frames) = h264("huge-for-all.mp4", "64x64", 1, &[]);
+    let healthy = info.clone();
+    if let patchbay_media::Shape::Video(shape) = &mut info.shape {
+        (shape.width, shape.height) = (16_384, 16_384);
+    }
+    let mut rig = fast_rig(info, &Target::Video(PLAIN));
+    let source = rig.writer.track().clone();
+    let other = rig.engine.start(&source, &Target::Video(MPEG1)).expect("starts");
+    until("the end of both", || {
+        rig.push(&patchbay_media::Frame { key: true, ..frames[0].clone() });
+        [&other, &rig.rendition].iter().all(|r| r.track().ended() == Some(EndReason::Failed))
+    });
+    assert!(other.stats().restarts >= 4, "{:?}", other.stats());
+    rig.writer.set_info(healthy);
+    let next = rig.engine.start(&source, &Target::Video(MPEG1)).expect("starts");
+    until("a picture", || {
+        rig.push(&frames[0]);
+        next.stats().frames_out > 0
+    });
+}

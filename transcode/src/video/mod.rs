@@ -1,10 +1,12 @@
 //! Pictures: the two traits every video codec implements, and the pictures that pass between them.
 
 pub(crate) mod decode;
+mod decoding;
 pub(crate) mod encode_h264;
 pub(crate) mod encode_mpeg1;
 pub(crate) mod pipeline;
 mod scale;
+pub(crate) mod share;
 
 use bytes::Bytes;
 use ffmpeg_next as ffmpeg;
@@ -19,6 +21,17 @@ pub(crate) struct Picture {
     pub(crate) pts: MediaTime,
     /// When the packet it came in reached patchbay.
     pub(crate) arrival: MediaTime,
+}
+
+impl Picture {
+    /// The same samples for another reader; `None` without memory.
+    fn share(&self) -> Option<Self> {
+        let mut frame = ffmpeg::frame::Video::empty();
+        // SAFETY: both frames are live and the new one holds nothing yet. The samples are shared by an atomic count
+        // and written by nobody: encoders and scaler only read pictures.
+        let rc = unsafe { ffmpeg::ffi::av_frame_ref(frame.as_mut_ptr(), self.frame.as_ptr()) };
+        (rc >= 0).then_some(Self { frame, ..*self })
+    }
 }
 
 /// What an encoder is opened for.

@@ -1,48 +1,40 @@
-//! One video rendition: decode, catch up with live, limit the rate, scale, encode without reordering.
+//! The encoding half of a video rendition: limit the rate, scale, encode without reordering.
 
 use std::sync::Arc;
 
-use patchbay_bus::now;
+use patchbay_bus::{EndReason, Track, TrackWriter, now};
 use patchbay_media::h264::SIDE_MAX;
 use patchbay_media::{Codec, Frame, MediaTime, TrackInfo, VideoTarget};
 
 use super::decode::check_size;
 use super::scale::Scaler;
-use super::{Picture, VideoDecoder, VideoEncoder, encode_mpeg1};
+use super::share::{Next, Queue, Shown};
+use super::{VideoEncoder, encode_mpeg1};
 use crate::error::CodecError;
+use crate::pool::{Actor, Ending, Turn};
 use crate::registry;
-use crate::rendition::{Output, Stage};
+use crate::rendition::{Failures, Output, TURN_MAX};
+use crate::stats::{RenditionState, Stats, thread_cpu_ns};
 
-/// Behind its source by more than this, a pipeline decodes without encoding…
-const LATE: MediaTime = MediaTime::from_secs(1);
-/// …until it is this close again. A pipeline starts that way: the newest group may be seconds long.
-const NEAR: MediaTime = MediaTime::from_millis(200);
-/// Undecodable packets in a row after which the decoder is rebuilt.
-const BAD_MAX: u32 = 30;
 /// A picture this much before the last one belongs to a source clock that was set anew.
 const JUMP_BACK: MediaTime = MediaTime::from_secs(2);
 /// Assumed where the source does not say.
 const FRAME_RATE: f64 = 30.0;
 
-pub(crate) struct VideoStage {
+pub(crate) struct EncodeStage {
     target: VideoTarget,
     info: Option<Arc<TrackInfo>>,
-    decoder: Option<Box<dyn VideoDecoder>>,
     encoder: Option<Box<dyn VideoEncoder>>,
     scaler: Scaler,
-    catching_up: bool,
-    /// The newest picture that was decoded but not encoded while catching up.
-    held: Option<Picture>,
     last_pts: Option<MediaTime>,
     last_key: Option<MediaTime>,
     /// Earliest time of the next picture when the frame rate is limited.
     next_due: Option<MediaTime>,
     /// Frames missing before the next one that goes out.
     loss: u32,
-    bad: u32,
 }
 
-impl VideoStage {
+impl EncodeStage {
     /// A stage for `target`.
     pub(crate) fn new(mut target: VideoTarget) -> Result<Self, CodecError> {
         if let Some((width, height)) = target.size {
@@ -52,67 +44,13 @@ impl VideoStage {
             let legal = encode_mpeg1::FRAME_RATE_MAX;
             target.frame_rate_max = Some(target.frame_rate_max.map_or(legal, |max| max.min(legal)));
         }
-        Ok(Self {
-            target,
-            info: None,
-            decoder: None,
-            encoder: None,
-            scaler: Scaler::default(),
-            catching_up: true,
-            held: None,
-            last_pts: None,
-            last_key: None,
-            next_due: None,
-            loss: 0,
-            bad: 0,
-        })
+        Ok(Self { target, info: None, encoder: None, scaler: Scaler::default(), last_pts: None, last_key: None, next_due: None, loss: 0 })
     }
 
     fn frame_rate(&self) -> f64 {
         let source = self.info.as_ref().and_then(|i| i.video_shape()).and_then(|v| v.frame_rate);
         let source = source.filter(|r| (1.0..=240.0).contains(r)).unwrap_or(FRAME_RATE);
         self.target.frame_rate_max.map_or(source, |max| source.min(f64::from(max.max(1))))
-    }
-
-    /// A packet was bad: counts it, or gives up on the decoder.
-    fn tolerate(&mut self, error: CodecError, out: &mut Output<'_>) -> Result<(), CodecError> {
-        if !error.is_packet() || self.bad >= BAD_MAX {
-            return Err(error);
-        }
-        tracing::debug!(%error, "video packet counts as lost");
-        self.bad += 1;
-        self.loss = self.loss.saturating_add(1);
-        out.dropped(1);
-        out.ask_source_for_key();
-        Ok(())
-    }
-
-    /// Encodes what the decoder has ready.
-    fn receive(&mut self, out: &mut Output<'_>) -> Result<(), CodecError> {
-        loop {
-            let Some(decoder) = &mut self.decoder else { return Ok(()) };
-            match decoder.receive() {
-                Ok(Some(picture)) => {
-                    self.bad = 0;
-                    self.picture(picture, out)?;
-                }
-                Ok(None) => return Ok(()),
-                // An error from here consumes the picture, so the loop comes to an end.
-                Err(e) => self.tolerate(e, out)?,
-            }
-        }
-    }
-
-    fn picture(&mut self, picture: Picture, out: &mut Output<'_>) -> Result<(), CodecError> {
-        if !self.catching_up {
-            self.held = None;
-            return self.encode(picture, out);
-        }
-        if self.held.replace(picture).is_some() && self.last_pts.is_some() {
-            self.loss = self.loss.saturating_add(1);
-            out.dropped(1);
-        }
-        Ok(())
     }
 
     /// Whether the frame-rate limit leaves this picture out.
@@ -129,7 +67,10 @@ impl VideoStage {
         false
     }
 
-    fn encode(&mut self, picture: Picture, out: &mut Output<'_>) -> Result<(), CodecError> {
+    fn encode(&mut self, shown: Shown, out: &mut Output<'_>) -> Result<(), CodecError> {
+        let Shown { picture, info, loss } = shown;
+        self.info = Some(info);
+        self.loss = self.loss.saturating_add(loss);
         if self.last_pts.is_some_and(|last| last - picture.pts > JUMP_BACK) {
             self.encoder = None;
             (self.last_pts, self.last_key, self.next_due) = (None, None, None);
@@ -164,16 +105,6 @@ impl VideoStage {
         out.push(Frame { pts, dts: pts, duration, key: encoded.key, loss, arrival, payload: encoded.payload });
         Ok(())
     }
-
-    /// Takes what the old decoder still holds.
-    fn drain(&mut self, out: &mut Output<'_>) -> Result<(), CodecError> {
-        if let Some(decoder) = &mut self.decoder {
-            decoder.drain();
-        }
-        let result = self.receive(out);
-        self.decoder = None;
-        result
-    }
 }
 
 /// The size that is encoded where `wanted` was asked for: 4:2:0 has no odd sizes, and MPEG-1 an upper limit, under
@@ -188,63 +119,84 @@ fn coded_size(codec: Codec, (width, height): (u32, u32)) -> (u32, u32) {
     (side(width), side(height))
 }
 
-impl Stage for VideoStage {
-    fn describe(&mut self, info: &Arc<TrackInfo>, out: &mut Output<'_>) -> Result<(), CodecError> {
-        let same = self.info.as_ref().is_some_and(|old| old.codec == info.codec && old.config == info.config);
-        let drained = if same { Ok(()) } else { self.drain(out) };
-        self.info = Some(info.clone());
-        drained
+/// One rendition on the pool: takes pictures from its queue, writes frames to its track.
+pub(crate) struct EncodeWorker {
+    queue: Arc<Queue>,
+    source: Arc<Track>,
+    /// `None` once ended.
+    writer: Option<TrackWriter>,
+    stage: EncodeStage,
+    stats: Arc<Stats>,
+    failures: Failures,
+    /// After a failure, pictures before this time are dropped.
+    retry_at: Option<MediaTime>,
+}
+
+impl EncodeWorker {
+    pub(crate) fn new(queue: Arc<Queue>, source: Arc<Track>, writer: TrackWriter, stage: EncodeStage, stats: Arc<Stats>) -> Self {
+        Self { queue, source, writer: Some(writer), stage, stats, failures: Failures::default(), retry_at: None }
     }
 
-    fn frame(&mut self, frame: &Frame, out: &mut Output<'_>) -> Result<(), CodecError> {
-        if self.decoder.is_none() {
-            let Some(info) = self.info.clone().filter(|_| frame.key) else {
-                out.dropped(1);
-                return Ok(());
-            };
-            self.decoder = Some(registry::video_decoder(&info)?);
+    /// Encodes one picture; false when that failed once too often.
+    fn picture(&mut self, shown: Shown) -> bool {
+        let Some(writer) = &mut self.writer else { return false };
+        if self.retry_at.is_some_and(|at| now() < at) {
+            self.stats.dropped(1);
+            self.stage.loss = self.stage.loss.saturating_add(shown.loss).saturating_add(1);
+            return true;
         }
-        let lag = now() - frame.arrival;
-        self.catching_up = if self.catching_up { lag > NEAR } else { lag > LATE };
-        self.loss = self.loss.saturating_add(frame.loss);
-        let Some(decoder) = &mut self.decoder else { return Ok(()) };
-        decoder.hurry(self.catching_up);
-        if let Err(e) = decoder.send(frame) {
-            self.tolerate(e, out)?;
+        let Err(error) = self.stage.encode(shown, &mut Output::new(writer, &self.stats, &self.source)) else { return true };
+        tracing::warn!(track = self.source.uid(), %error, "encoding failed; rebuilding the encoder");
+        self.stats.dropped(1);
+        self.stage.loss = self.stage.loss.saturating_add(1);
+        self.stage.encoder = None;
+        self.stage.last_key = None;
+        self.retry_at = self.failures.note(now());
+        if self.retry_at.is_some() {
+            self.stats.restarted();
         }
-        self.receive(out)
+        self.retry_at.is_some()
     }
 
-    fn gap(&mut self, frames: u64, out: &mut Output<'_>) {
-        self.loss = self.loss.saturating_add(u32::try_from(frames).unwrap_or(u32::MAX));
-        // A group follows that does not refer to what the decoder still has; its pictures are still good.
-        if let Err(error) = self.drain(out) {
-            tracing::debug!(%error, "pictures before a gap are lost");
+    fn end(&mut self, reason: EndReason, state: RenditionState) -> Turn {
+        self.stats.set_state(state);
+        if let Some(writer) = self.writer.take() {
+            writer.end(reason);
         }
+        Turn::Done
     }
 
-    fn idle(&mut self, _: MediaTime, out: &mut Output<'_>) -> Result<Option<MediaTime>, CodecError> {
-        // All there is has been decoded: this is as near as it gets.
-        if let Some(picture) = self.held.take() {
-            self.encode(picture, out)?;
+    fn pictures(&mut self) -> Turn {
+        let begun = now();
+        loop {
+            match self.queue.pop() {
+                Next::Picture(shown) => {
+                    if !self.picture(shown) {
+                        return self.end(EndReason::Failed, RenditionState::Failed);
+                    }
+                }
+                Next::Empty(0) => return Turn::Wait(None),
+                Next::Empty(read) => self.stats.came_in(read),
+                Next::End(reason, state) => return self.end(reason, state),
+            }
+            if now() - begun > TURN_MAX {
+                return Turn::Again;
+            }
         }
-        Ok(None)
+    }
+}
+
+impl Actor for EncodeWorker {
+    fn turn(&mut self) -> Turn {
+        let before = thread_cpu_ns();
+        let turn = self.pictures();
+        self.stats.spent(thread_cpu_ns().saturating_sub(before));
+        turn
     }
 
-    fn finish(&mut self, out: &mut Output<'_>) {
-        let result = self.drain(out).and_then(|()| self.held.take().map_or(Ok(()), |picture| self.encode(picture, out)));
-        if let Err(error) = result {
-            tracing::debug!(%error, "video tail is lost");
-        }
-    }
-
-    fn reset(&mut self) {
-        self.decoder = None;
-        self.encoder = None;
-        self.held = None;
-        self.last_key = None;
-        self.bad = 0;
-        self.catching_up = true;
+    fn close(mut self: Box<Self>, ending: Ending) {
+        let (reason, state) = ending.as_end();
+        self.end(reason, state);
     }
 }
 
