@@ -117,10 +117,11 @@ impl Demuxer {
         if failed || scrambled {
             return;
         }
-        let Some((discontinuity, payload)) = payload_of(packet) else {
+        let Some(content) = Content::of(packet) else {
             self.damage += 1;
             return;
         };
+        let payload = content.payload;
         let pid = psi::pid(packet[1], packet[2]);
         if pid == 0 {
             self.pat.push(start, payload).iter().for_each(|section| self.take_pat(section));
@@ -128,7 +129,7 @@ impl Demuxer {
             self.pmt.push(start, payload).iter().for_each(|section| self.take_pmt(section, out));
         } else {
             let slot = self.slots().find(|slot| slot.pid == pid);
-            let whole = slot.is_none_or(|slot| slot.packet(start, packet[3] & 0x0f, discontinuity, payload, out));
+            let whole = slot.is_none_or(|slot| slot.packet(start, packet[3] & 0x0f, &content, out));
             self.damage += u64::from(!whole);
         }
     }
@@ -169,18 +170,28 @@ fn find_sync(bytes: &[u8]) -> (usize, bool) {
     (bytes.len(), false)
 }
 
-/// (discontinuity indicator, payload) of a packet; `None` when the adaptation field does not fit.
-fn payload_of(packet: &[u8; PACKET]) -> Option<(bool, &[u8])> {
-    let body = &packet[4..];
-    match packet[3] >> 4 & 3 {
-        1 => Some((false, body)),
-        control @ 2.. => {
-            let length = usize::from(body[0]);
-            let payload = body.get(1 + length..)?;
-            let discontinuity = length > 0 && body[1] & 0x80 != 0;
-            Some((discontinuity, if control == 3 { payload } else { &[] }))
+/// What follows the head of a packet.
+struct Content<'a> {
+    /// The continuity counter may leap here.
+    discontinuity: bool,
+    /// The adaptation field says nothing: it is there to fill the packet, as the last of a PES packet needs.
+    padded: bool,
+    payload: &'a [u8],
+}
+
+impl<'a> Content<'a> {
+    /// `None` when the adaptation field does not fit.
+    fn of(packet: &'a [u8; PACKET]) -> Option<Self> {
+        let body = &packet[4..];
+        let control = packet[3] >> 4 & 3;
+        if control == 1 {
+            return Some(Self { discontinuity: false, padded: false, payload: body });
         }
-        _ => None,
+        let length = usize::from(body[0]);
+        let payload = body.get(1 + length..).filter(|_| control > 1)?;
+        let flags = if length > 0 { body[1] } else { 0 };
+        let payload = if control == 3 { payload } else { &[] };
+        Some(Self { discontinuity: flags & 0x80 != 0, padded: flags == 0, payload })
     }
 }
 
@@ -201,7 +212,8 @@ impl Slot {
     }
 
     /// Takes a packet; `false` when others are missing before it.
-    fn packet(&mut self, start: bool, counter: u8, discontinuity: bool, payload: &[u8], out: &mut Vec<Pes>) -> bool {
+    fn packet(&mut self, start: bool, counter: u8, content: &Content<'_>, out: &mut Vec<Pes>) -> bool {
+        let Content { discontinuity, padded, payload } = *content;
         if payload.is_empty() {
             // Such packets do not count, but may announce that the counter leaps.
             self.continuity = self.continuity.filter(|_| !discontinuity);
@@ -222,6 +234,10 @@ impl Slot {
         }
         if self.filling {
             self.fill(payload, out);
+        }
+        if padded && !start && declared(&self.buffer).is_none() {
+            // Else a picture would wait for the next one.
+            self.emit(out);
         }
         whole
     }

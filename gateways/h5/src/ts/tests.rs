@@ -114,6 +114,14 @@ fn jsmpeg_sees_the_end_of_every_picture_at_once() {
 }
 
 #[test]
+fn a_picture_without_length_does_not_wait_for_the_next() {
+    let bytes = mux(&[picture(90_000, 70_000)]);
+    let (mut demuxer, mut out) = (Demuxer::new(), Vec::new());
+    demuxer.push(&bytes, &mut out);
+    assert_eq!(out.iter().map(|pes| pes.data.len()).collect::<Vec<_>>(), [70_000]);
+}
+
+#[test]
 fn synchronisation_is_found_again_within_five_packets() {
     for garbage in [&[0u8; 1][..], &[SYNC; 3], &[0x55; 187], &[SYNC; 500], &[0xff; 1_000]] {
         let clean = stream();
