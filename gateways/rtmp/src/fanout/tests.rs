@@ -64,7 +64,7 @@ fn watch(source: &Source, muxes: &Arc<Muxes>, form: Form) -> Watching {
     let (feed, counters): (Arc<Feed>, Arc<Counters>) = Default::default();
     feed.set(source.value(true, true));
     let stream = source.publisher.stream().name().clone();
-    let leg = Leg::new(1, stream, feed.clone(), counters.clone(), CancellationToken::new(), Box::new(|_| {}));
+    let leg = Leg::new(1, stream, feed.clone(), counters.clone(), CancellationToken::new(), Box::new(|_, _| {}));
     Watching { viewer: Viewer::new(leg, muxes.clone(), form, LAG), feed, counters }
 }
 

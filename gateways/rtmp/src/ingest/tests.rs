@@ -71,7 +71,7 @@ impl Bench {
     fn new() -> Self {
         let publisher = Bus::new().publish("live/a".parse().unwrap()).unwrap();
         let (stream, counters) = (publisher.stream().clone(), Arc::new(Counters::default()));
-        let publication = Publication::new(1, publisher, counters.clone(), CancellationToken::new(), Box::new(|_| {}));
+        let publication = Publication::new(1, publisher, counters.clone(), CancellationToken::new(), Box::new(|_, _| {}));
         Self { ingest: Ingest::new(publication), stream, counters }
     }
 

@@ -46,6 +46,16 @@ impl Target {
     }
 }
 
+impl Target {
+    /// A server's words may repeat the stream's name, which is the key. What is shorter than a key can be is left alone.
+    fn conceal(&self, words: &str) -> String {
+        const KEY_MIN: usize = 6;
+        let key = self.0.stream.split('?').next().unwrap_or_default();
+        let secrets = [self.0.stream.as_str(), key].into_iter().filter(|secret| secret.len() >= KEY_MIN);
+        secrets.fold(words.to_owned(), |words, secret| words.replace(secret, "***"))
+    }
+}
+
 impl fmt::Display for Target {
     /// Without the stream key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,7 +127,7 @@ impl Board {
     }
 
     fn set(&self, state: State, detail: impl ToString) {
-        let detail = detail.to_string();
+        let detail = self.target.conceal(&detail.to_string());
         let mut status = self.lock();
         if (status.state, &status.detail) == (state, &detail) {
             return;

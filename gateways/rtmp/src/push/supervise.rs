@@ -40,11 +40,17 @@ impl Pauses {
 
 pub(super) async fn run(hub: Arc<dyn Hub>, kind: EndpointKind, board: Board, stop: CancellationToken) {
     let mut pauses = Pauses { failures: 0 };
+    // Every wait below ends with `stop`, so that a live push can say goodbye first.
     while !stop.is_cancelled() {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = one_leg(&hub, kind, &board, &stop, &mut pauses) => {}
-        }
+        one_leg(&hub, kind, &board, &stop, &mut pauses).await;
+    }
+}
+
+/// Waits, unless the push is stopped.
+async fn rest(stop: &CancellationToken, pause: Duration) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = sleep(pause) => {}
     }
 }
 
@@ -56,7 +62,7 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &C
         Ok(leg) => leg,
         Err(refusal) => {
             board.set(State::Backoff, refusal);
-            return sleep(pauses.next()).await;
+            return rest(stop, pauses.next()).await;
         }
     };
     let cancelled = leg.cancelled().clone();
@@ -71,19 +77,25 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &C
     let kicked = cause.code == "kicked";
     leg.end(cause);
     if kicked {
-        sleep(pauses.next()).await;
+        rest(stop, pauses.next()).await;
     }
 }
 
 /// Connects as often as it takes, until the stream ends.
 async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) -> Cause {
     loop {
+        if stop.is_cancelled() {
+            return Cause::here("stopped");
+        }
         if let Some(reason) = source.feed.get().ended {
             return Cause::here(reason.code());
         }
         if !is_live(&source.feed) {
             board.set(State::Waiting, "");
-            wait_live(&source.feed).await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = wait_live(&source.feed) => {}
+            }
             continue;
         }
         board.set(State::Connecting, "");
@@ -100,12 +112,15 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         }
         let state = if matches!(failure, Failure::Refused(_)) { State::Rejected } else { State::Backoff };
         board.set(state, &failure);
-        sleep(pauses.next()).await;
+        rest(stop, pauses.next()).await;
     }
 }
 
 async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationToken) -> Result<&'static str, Failure> {
-    let mut sender = Sender::connect(&board.target.0).await?;
+    let mut sender = tokio::select! {
+        () = stop.cancelled() => return Ok("stopped"),
+        sender = Sender::connect(&board.target.0) => sender?,
+    };
     board.set(State::Live, "");
     let result = tokio::select! {
         () = stop.cancelled() => Ok("stopped"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use patchbay_bus::{Bus, Change, Feed, FeedValue, Observer, Point, StreamName, Track};
-use patchbay_contract::{Answer, Cause, Code, Counters, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal};
+use patchbay_contract::{Answer, Cause, Closer, Code, Counters, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal};
 use patchbay_media::Kind;
 use patchbay_rules::EndpointKind;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ impl PassHub {
         }
     }
 
-    fn closer(&self, protocol: &'static str) -> Box<dyn FnOnce(Cause) + Send> {
+    fn closer(&self, protocol: &'static str) -> Closer {
         let ended = self.ended.clone();
         Box::new(move |cause, _| {
             tracing::info!(protocol, ?cause, "session ends");
