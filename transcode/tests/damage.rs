@@ -9,6 +9,9 @@ use patchbay_media::{Codec, Frame, MediaTime, Target, VideoTarget};
 const H264: Target =
     Target::Video(VideoTarget { codec: Codec::H264, size: None, frame_rate_max: None, bitrate_bps: 800_000, gop_ms: 2_000 });
 
+const MPEG1: Target =
+    Target::Video(VideoTarget { codec: Codec::Mpeg1, size: None, frame_rate_max: None, bitrate_bps: 800_000, gop_ms: 2_000 });
+
 /// xorshift64: the same damage on every run.
 struct Dice(u64);
 
@@ -23,25 +26,29 @@ impl Dice {
 
 #[test]
 fn damaged_video_never_panics_and_recovers() {
-    let (info, frames) = h264("damaged.mp4", "320x180", 6, &["-bf", "2", "-g", "15"]);
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-    let damaged: Vec<_> = frames
-        .iter()
-        .map(|frame| {
-            let mut bytes = frame.payload.to_vec();
-            if frame.dts < MediaTime::from_secs(4) {
-                for _ in 0..1 + dice.next() % 8 {
-                    let at = dice.next() as usize % bytes.len();
-                    bytes[at] ^= 1 << (dice.next() % 8);
+    let h264 = h264("damaged.mp4", "320x180", 6, &["-bf", "2", "-g", "15"]);
+    let mpeg1 = mpeg1("damaged.ts", "320x180", 6, &["-bf", "0", "-g", "15"]);
+    for ((info, frames), target) in [(&h264, H264), (&h264, MPEG1), (&mpeg1, H264), (&mpeg1, MPEG1)] {
+        let first = frames[0].pts;
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+        let damaged: Vec<_> = frames
+            .iter()
+            .map(|frame| {
+                let mut bytes = frame.payload.to_vec();
+                if frame.dts - frames[0].dts < MediaTime::from_secs(4) {
+                    for _ in 0..1 + dice.next() % 8 {
+                        let at = dice.next() as usize % bytes.len();
+                        bytes[at] ^= 1 << (dice.next() % 8);
+                    }
                 }
-            }
-            Frame { payload: bytes.into(), ..frame.clone() }
-        })
-        .collect();
-    let out = transcode(info, &damaged, &H264);
-    assert_eq!(out.ended, EndReason::Finished, "{:?}", out.stats);
-    let healthy = out.frames.iter().filter(|f| f.pts >= MediaTime::from_millis(5_000)).count();
-    assert_eq!(healthy, 30, "{:?}", out.stats);
+                Frame { payload: bytes.into(), ..frame.clone() }
+            })
+            .collect();
+        let out = transcode(info.clone(), &damaged, &target);
+        assert_eq!(out.ended, EndReason::Finished, "{info} -> {target}: {:?}", out.stats);
+        let healthy = out.frames.iter().filter(|f| f.pts - first >= MediaTime::from_millis(5_000)).count();
+        assert_eq!(healthy, 30, "{info} -> {target}: {:?}", out.stats);
+    }
 }
 
 #[test]
