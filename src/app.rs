@@ -105,8 +105,9 @@ async fn serve(config: Config, demo: Option<demo::Demo>) -> Result<(), Error> {
     let listener = TcpListener::bind(config.http.listen).await.map_err(bind("http.listen", config.http.listen))?;
     let rtmp = patchbay_rtmp::Gateway::bind(config.rtmp.clone(), hub.clone()).await.map_err(bind("rtmp.listen", config.rtmp.listen))?;
     let webrtc = patchbay_webrtc::Gateway::bind(config.webrtc.clone(), hub.clone())?;
-    // The one line per gateway.
-    let gateways: [Arc<dyn Gateway>; 2] = [rtmp, webrtc];
+    let h5 = patchbay_h5::Gateway::new(config.h5.clone(), hub.clone());
+    // One line per gateway.
+    let gateways: [Arc<dyn Gateway>; 3] = [rtmp, webrtc, h5];
 
     let pushes = Pushes::new(hub.clone());
     for push in config.pushes.iter().filter(|p| p.enabled) {

@@ -51,6 +51,8 @@ pub struct Config {
     pub rtmp: patchbay_rtmp::Config,
     /// WebRTC publishing (WHIP) and playing (WHEP).
     pub webrtc: patchbay_webrtc::Config,
+    /// Playing with jsmpeg over WebSocket, publishing MPEG transport streams.
+    pub h5: patchbay_h5::Config,
     /// Decoding and encoding. What is encoded, and at which bit rate, is said by `[[rules]]`.
     pub transcode: Transcode,
     /// Bounds on the whole process.

@@ -5,6 +5,7 @@
 mod support;
 
 mod demo;
+mod h5;
 mod ledger;
 mod refusals;
 mod rtmp;

@@ -290,6 +290,13 @@ pub fn browser(args: &[&str], limit: Duration) -> Value {
     run_json(command, limit)
 }
 
+/// Stock jsmpeg in a browser; see tests/clients/README.md.
+pub fn jsmpeg(args: &[&str], limit: Duration) -> Value {
+    let mut command = Command::new("node");
+    command.current_dir(root().join("tests/clients")).arg("jsmpeg.mjs").args(args);
+    run_json(command, limit)
+}
+
 /// The aiortc client; see tests/clients/README.md.
 pub fn aiortc(args: &[&str], limit: Duration) -> Value {
     let mut command = Command::new(root().join(".venv/bin/python"));

@@ -1,18 +1,23 @@
 //! One function per fuzz target, so that the fuzzer and the replay of saved inputs in this crate's tests run the same code.
 //! Each must return, whatever the bytes are.
 
-use bytes::BytesMut;
-use patchbay_media::Kind;
+use std::sync::Arc;
 
-use crate::ingest::mpeg_video;
+use bytes::BytesMut;
+use patchbay_bus::{Bus, EndReason};
+use patchbay_contract::{Cause, Publication};
+use patchbay_media::{Kind, MediaTime};
+use tokio_util::sync::CancellationToken;
+
 use crate::ingest::sound::{Format, Splitter};
+use crate::ingest::{Ingest, mpeg_video};
 use crate::ts::{Demuxer, Muxer, Pes, StreamType, Unit};
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target with the name of its folder of saved inputs.
-pub const TARGETS: [Target; 1] = [("ts_demux", ts_demux)];
+pub const TARGETS: [Target; 2] = [("ts_demux", ts_demux), ("ts_ingest", ts_ingest)];
 
 fn demux(data: &[u8], piece: usize) -> Vec<Pes> {
     let (mut demuxer, mut out) = (Demuxer::new(), Vec::new());
@@ -46,6 +51,21 @@ pub fn ts_demux(data: &[u8]) {
         let of = |all: &[Pes]| all.iter().filter(|p| p.stream_type.kind() == kind).map(|p| p.data.clone()).collect::<Vec<_>>();
         assert_eq!(of(&packets), of(&again));
     }
+}
+
+/// A publisher from its first byte to its end, on a bus of its own.
+pub fn ts_ingest(data: &[u8]) {
+    let Some((cut, data)) = data.split_first() else { return };
+    let (Ok(name), bus) = ("live/a".parse(), Bus::new()) else { return };
+    let Ok(publisher) = bus.publish(name) else { return };
+    let publication = Publication::new(1, publisher, Arc::default(), CancellationToken::new(), Box::new(|_, _| {}));
+    let mut ingest = Ingest::new(publication);
+    for (i, bytes) in data.chunks(usize::from(*cut).max(1) * 20).enumerate() {
+        if ingest.push(bytes, MediaTime::from_millis(10 * i as i64)).is_err() {
+            break;
+        }
+    }
+    ingest.end(EndReason::Finished, Cause::peer("closed"));
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@
     return (nibbles & 15) === sum ? value : null;
   }
 
+  window.patchbayStrip = decodeStrip; // page_jsmpeg.js reads the same strip off a canvas
+
   const even = (x) => Math.floor(x) & ~1;
 
   class Watch {
