@@ -240,7 +240,7 @@ async fn a_late_joiner_gets_a_picture_at_once() {
     let begun = Instant::now();
     let mut late = Socket::open(gateway.http, "/h5/live/a", "").await;
     let bytes = late.binary().await.unwrap();
-    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
     assert_begins_well(&bytes);
 }
 
