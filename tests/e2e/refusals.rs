@@ -37,33 +37,21 @@ fn http_refusals_carry_their_code() {
     assert_eq!((got, body["code"].as_str()), (400, Some("bad_request")), "{body}");
 }
 
+/// FFmpeg's attempt to publish, with all it says.
+fn try_to_publish(url: &str) -> std::process::Output {
+    let file = fixture("baseline-360p.flv");
+    let mut command = Command::new("timeout");
+    command.args(["-k", "2", "15", "ffmpeg", "-nostdin", "-v", "verbose", "-re", "-i", &file, "-c", "copy", "-f", "flv", url]);
+    command.stdin(Stdio::null()).output().expect("ffmpeg runs")
+}
+
 #[test]
 fn a_second_rtmp_publisher_is_told_that_the_name_is_taken() {
     let _turn = turn();
     let hub = Patchbay::start("");
     let _first = publish(&fixture("baseline-360p.flv"), &hub.rtmp_url("live/a"));
     hub.wait_live("live/a");
-    let second = Command::new("timeout")
-        .args([
-            "-k",
-            "2",
-            "15",
-            "ffmpeg",
-            "-nostdin",
-            "-v",
-            "verbose",
-            "-re",
-            "-i",
-            &fixture("baseline-360p.flv"),
-            "-c",
-            "copy",
-            "-f",
-            "flv",
-        ])
-        .arg(hub.rtmp_url("live/a"))
-        .stdin(Stdio::null())
-        .output()
-        .expect("ffmpeg runs");
+    let second = try_to_publish(&hub.rtmp_url("live/a"));
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(!second.status.success());
     assert!(said.contains("stream_busy"), "{said}");
@@ -74,27 +62,7 @@ fn a_second_rtmp_publisher_is_told_that_the_name_is_taken() {
 fn a_route_with_keys_refuses_strangers_and_lets_the_newest_holder_take_over() {
     let _turn = turn();
     let hub = Patchbay::start("[[routes]]\nstream = \"vip/*\"\npublish_key = \"open-sesame\"\n");
-    let stranger = Command::new("timeout")
-        .args([
-            "-k",
-            "2",
-            "15",
-            "ffmpeg",
-            "-nostdin",
-            "-v",
-            "verbose",
-            "-re",
-            "-i",
-            &fixture("baseline-360p.flv"),
-            "-c",
-            "copy",
-            "-f",
-            "flv",
-        ])
-        .arg(hub.rtmp_url("vip/a"))
-        .stdin(Stdio::null())
-        .output()
-        .expect("ffmpeg runs");
+    let stranger = try_to_publish(&hub.rtmp_url("vip/a"));
     assert!(String::from_utf8_lossy(&stranger.stderr).contains("unauthorized"), "{}", String::from_utf8_lossy(&stranger.stderr));
     let url = hub.rtmp_url("vip/a?key=open-sesame");
     let _first = publish(&fixture("baseline-360p.flv"), &url);

@@ -22,6 +22,7 @@ pub mod aac;
 mod codec;
 mod frame;
 pub mod h264;
+mod reorder;
 mod target;
 mod time;
 pub mod timeline;
@@ -29,6 +30,7 @@ mod track;
 
 pub use codec::{Codec, Kind, UnknownCodec};
 pub use frame::Frame;
+pub use reorder::Reorder;
 pub use target::{AudioTarget, Target, VideoTarget};
 pub use time::MediaTime;
 pub use track::{AudioShape, H264Profile, Shape, TrackInfo, VideoShape};

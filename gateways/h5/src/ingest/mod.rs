@@ -5,7 +5,6 @@
 
 mod audio;
 pub(crate) mod mpeg_video;
-mod reorder;
 pub(crate) mod sound;
 mod video;
 

@@ -6,10 +6,9 @@
 use bytes::Bytes;
 use patchbay_bus::{Publisher, TrackWriter};
 use patchbay_media::h264::{AccessUnit, H264Error, ParameterSets, SIDE_MAX};
-use patchbay_media::{Frame, MediaTime, Shape, TrackInfo};
+use patchbay_media::{Frame, MediaTime, Reorder, Shape, TrackInfo};
 
 use super::mpeg_video::{self, Coding, Picture, Sequence};
-use super::reorder::Reorder;
 use super::{Stamp, Unusable};
 use crate::ts::StreamType;
 

@@ -4,7 +4,6 @@
 //! read; such a tag is counted as lost and named in the log once per track.
 
 mod audio;
-mod reorder;
 mod video;
 
 use std::sync::atomic::Ordering;

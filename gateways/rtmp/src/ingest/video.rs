@@ -3,9 +3,8 @@
 use bytes::Bytes;
 use patchbay_bus::{Publisher, TrackWriter};
 use patchbay_media::h264::{AccessUnit, ParameterSets};
-use patchbay_media::{Codec, Frame, MediaTime, Shape, TrackInfo, VideoShape};
+use patchbay_media::{Codec, Frame, MediaTime, Reorder, Shape, TrackInfo, VideoShape};
 
-use super::reorder::Reorder;
 use super::{Stamp, Unusable};
 use crate::flv::tag::{VideoCodec, VideoPacket, VideoTag};
 

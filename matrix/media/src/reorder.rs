@@ -1,20 +1,20 @@
 //! [`Reorder`]: how many pictures a stream really shows out of decoding order, seen from its composition times.
 
-use patchbay_media::MediaTime;
+use crate::MediaTime;
 
 /// No codec reorders more (H.264 A.3.1).
 const DEPTH_MAX: usize = 16;
 
 /// Watches presentation times in decoding order.
 #[derive(Default)]
-pub(super) struct Reorder {
+pub struct Reorder {
     /// The largest presentation times of this group, in ascending order.
     later: Vec<MediaTime>,
 }
 
 impl Reorder {
     /// How many pictures that were decoded earlier are shown after this one.
-    pub(super) fn observe(&mut self, pts: MediaTime, key: bool) -> u8 {
+    pub fn observe(&mut self, pts: MediaTime, key: bool) -> u8 {
         if key {
             self.later.clear();
         }
