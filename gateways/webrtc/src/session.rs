@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use patchbay_bus::{EndReason, Signal};
-use patchbay_contract::{Cause, Leg, Publication};
+use patchbay_contract::{Cause, Leg, Publication, SessionId};
 use str0m::Event;
 
 use crate::directory::{Admission, SessionKey};
@@ -36,6 +36,14 @@ impl Grant {
         match self {
             Self::Publish(publication) => publication.end(EndReason::Stopped, cause),
             Self::Play(leg) => leg.end(cause),
+        }
+    }
+
+    /// Number of the session in the ledger.
+    pub(crate) fn number(&self) -> SessionId {
+        match self {
+            Self::Publish(publication) => publication.id(),
+            Self::Play(leg) => leg.id(),
         }
     }
 }

@@ -35,6 +35,8 @@ const BODY_MAX: usize = 64 << 10;
 const AGENT_MAX: usize = 256;
 /// How long a DELETE waits for the worker.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// Tells the peer its number in the ledger, so that a page can show the verdict of its own pair.
+const SESSION: header::HeaderName = header::HeaderName::from_static("patchbay-session");
 /// One entity tag for every session: ICE restarts, which would change it, are not supported.
 const ETAG: &str = "\"0\"";
 
@@ -45,7 +47,7 @@ pub(crate) fn routes(gateway: App) -> Router {
         .allow_origin(Any)
         .allow_methods([Method::POST, Method::GET, Method::PATCH, Method::DELETE, Method::OPTIONS])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH])
-        .expose_headers([header::LOCATION, header::ETAG, header::LINK])
+        .expose_headers([header::LOCATION, header::ETAG, header::LINK, SESSION])
         .max_age(Duration::from_secs(3_600));
     Router::new()
         .route("/whip/{*stream}", get(nothing).post(whip))
@@ -193,7 +195,7 @@ fn open(app: &App, (role, offer): (Role, &Offer), grant: Grant, admission: Admis
             return Err(refusal);
         }
     };
-    let (key, worker) = (SessionKey::random(), app.pick_worker());
+    let (key, worker, number) = (SessionKey::random(), app.pick_worker(), grant.number());
     let card = Card { worker, ufrag, remote_ufrag: offer.ufrag.clone(), token: request.token.clone() };
     app.shared.directory.insert(key, card);
     let command = Command::Open(Box::new(Opening { key, peer, grant, admission }));
@@ -208,6 +210,7 @@ fn open(app: &App, (role, offer): (Role, &Offer), grant: Grant, admission: Admis
         (header::CONTENT_TYPE, SDP.to_owned()),
         (header::LOCATION, format!("/webrtc/sessions/{key}")),
         (header::ETAG, ETAG.to_owned()),
+        (SESSION, number.to_string()),
         (header::HeaderName::from_static("accept-patch"), FRAGMENT.to_owned()),
     ];
     Ok((StatusCode::CREATED, headers, answer).into_response())

@@ -47,6 +47,8 @@ fn sessions_are_resources() {
     let response = post(&server.url("/whep/live/a?wait=1"), "application/sdp; charset=utf-8", OFFER);
     assert_eq!(response.status(), 201);
     assert!(response.headers().contains_key("etag"));
+    let number: u64 = response.headers()["patchbay-session"].to_str().unwrap().parse().expect("the number of its ledger row");
+    assert!(number > 0);
     let url = server.url(response.headers()["location"].to_str().unwrap());
     let patch = |content_type: &str, body: &str| agent().patch(&url).header("content-type", content_type).send(body).unwrap();
     let fragment = "application/trickle-ice-sdpfrag";
@@ -82,7 +84,7 @@ fn browsers_of_other_origins_may_use_it() {
     let response = response.header("content-type", "application/sdp").send(OFFER).unwrap();
     assert_eq!(response.status(), 201);
     let exposed = response.headers()["access-control-expose-headers"].to_str().unwrap().to_ascii_lowercase();
-    assert!(exposed.contains("location") && exposed.contains("etag") && exposed.contains("link"));
+    assert!(exposed.contains("location") && exposed.contains("etag") && exposed.contains("link") && exposed.contains("patchbay-session"));
 }
 
 #[test]
