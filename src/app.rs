@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use patchbay_contract::{Gateway, Hub, Transport};
-use patchbay_rules::RuleTable;
+use patchbay_rules::{Ladder, RuleTable};
 use patchbay_transcode::{Engine, EngineConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -49,20 +49,20 @@ pub enum Error {
 
 /// `patchbay run`: until SIGINT or SIGTERM.
 pub fn run(args: &RunArgs) -> Result<(), Error> {
-    let config = config::load(args.config.as_deref().map(Path::new), &args.set)?;
-    start(config, None)
+    let again = || config::load(args.config.as_deref().map(Path::new), &args.set);
+    start(again()?, None, again)
 }
 
 /// `patchbay demo`: the same with a built-in picture, on loopback unless told otherwise.
 pub fn demo(args: &DemoArgs) -> Result<(), Error> {
-    let config = config::load(None, &args.overrides())?;
-    start(config, Some(demo::Demo::default()))
+    let again = || config::load(None, &args.overrides());
+    start(again()?, Some(demo::Demo::default()), again)
 }
 
-fn start(config: Config, demo: Option<demo::Demo>) -> Result<(), Error> {
+fn start(config: Config, demo: Option<demo::Demo>, again: impl Fn() -> Result<Config, config::LoadError>) -> Result<(), Error> {
     log_to_stderr(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build()?;
-    runtime.block_on(serve(config, demo))
+    runtime.block_on(serve(config, demo, again))
 }
 
 fn log_to_stderr(config: &Config) {
@@ -80,7 +80,8 @@ fn log_to_stderr(config: &Config) {
 
 /// The hub as the configuration wants it.
 fn switchboard(config: &Config) -> Arc<Switchboard> {
-    let engine = Engine::new(EngineConfig { threads: config.transcode.threads.into(), ..EngineConfig::default() });
+    let engine =
+        Engine::new(EngineConfig { threads: config.transcode.threads.into(), nice: config.transcode.nice, ..EngineConfig::default() });
     let route = |r: &config::Route| Route {
         pattern: r.stream.clone(),
         kind: r.kind.map(Into::into),
@@ -93,11 +94,15 @@ fn switchboard(config: &Config) -> Arc<Switchboard> {
         sessions_max: config.limits.sessions_max as usize,
         streams_max: config.limits.streams_max as usize,
         renditions_max: config.transcode.jobs_max as usize,
+        transcode_cores: config.transcode.cores(),
+        ladder: Ladder::new(config.transcode.ladder.clone()),
     };
-    Switchboard::new(engine, RuleTable::new(config.rules.clone()), Routes(config.routes.iter().map(route).collect()), settings)
+    let abilities = config.transcode.abilities();
+    let routes = Routes(config.routes.iter().map(route).collect());
+    Switchboard::new(engine, abilities, RuleTable::new(config.rules.clone()), routes, settings)
 }
 
-async fn serve(config: Config, demo: Option<demo::Demo>) -> Result<(), Error> {
+async fn serve(config: Config, demo: Option<demo::Demo>, again: impl Fn() -> Result<Config, config::LoadError>) -> Result<(), Error> {
     let (shutdown, draining) = (CancellationToken::new(), CancellationToken::new());
     let board = switchboard(&config);
     let hub: Arc<dyn Hub> = Arc::new(HubHandle(board.clone()));
@@ -143,7 +148,10 @@ async fn serve(config: Config, demo: Option<demo::Demo>) -> Result<(), Error> {
     for claim in config.claims() {
         tracing::info!(key = claim.owner, transport = %if claim.transport == Transport::Tcp { "tcp" } else { "udp" }, address = %claim.address, "listening");
     }
-    stop_signal().await;
+    tokio::select! {
+        () = stop_signal() => {}
+        () = reload_rules(&board, again) => {}
+    }
     drain(&config, &board, &pushes, &draining, &shutdown, &tasks).await;
     Ok(())
 }
@@ -156,6 +164,20 @@ fn info(config: &Config, demo: bool) -> http::Info {
         webrtc_port: config.webrtc.listen.port(),
         demo,
     }
+}
+
+/// On SIGHUP the configuration is read again, and its rules are put in force: all of them, or none when the file has a
+/// problem. Other keys take effect at the next start. Never ends.
+async fn reload_rules(board: &Switchboard, again: impl Fn() -> Result<Config, config::LoadError>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+    while hangup.recv().await.is_some() {
+        match again() {
+            Ok(config) => board.set_rules(RuleTable::new(config.rules)),
+            Err(error) => tracing::error!(%error, "configuration not read again; the rules stay as they are"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// SIGINT or SIGTERM.

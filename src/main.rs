@@ -13,22 +13,14 @@ mod secrets;
 
 use std::process::ExitCode;
 
-use patchbay_rules::Abilities;
-
 use crate::cli::Command;
 
 fn main() -> ExitCode {
     match cli::parse() {
         Command::Run(args) => finish(app::run(&args)),
         Command::Demo(args) => finish(app::demo(&args)),
-        Command::Tool(tool) => cli::execute(tool, &abilities()),
+        Command::Tool(tool) => cli::execute(tool),
     }
-}
-
-/// What this build can transcode.
-fn abilities() -> Abilities {
-    let (decode, encode) = patchbay_transcode::abilities();
-    Abilities { decode: decode.into_iter().collect(), encode: encode.into_iter().collect() }
 }
 
 fn finish(result: Result<(), app::Error>) -> ExitCode {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use patchbay_bus::StreamName;
-use patchbay_rules::{Abilities, EndpointKind, RuleTable, UnknownKind};
+use patchbay_rules::{EndpointKind, RuleTable, UnknownKind};
 use serde_json::json;
 
 use crate::config::{self, Config, LoadError};
@@ -73,14 +73,14 @@ pub fn table() -> String {
 }
 
 /// The rule, the verdicts and the reasons for one pair.
-pub fn explain(args: &ExplainArgs, able: &Abilities) -> Result<String, ExplainError> {
+pub fn explain(args: &ExplainArgs) -> Result<String, ExplainError> {
     let config = match &args.config {
         Some(file) => config::load(Some(file), &[])?,
         None => Config::default(),
     };
-    let rules = RuleTable::new(config.rules);
+    let (able, rules) = (config.transcode.abilities(), RuleTable::new(config.rules));
     let pair = (args.from, args.to);
-    let explained = patchbay_rules::explain(&rules, able, pair, args.stream.as_str(), args.video.as_deref(), args.audio.as_deref())?;
+    let explained = patchbay_rules::explain(&rules, &able, pair, args.stream.as_str(), args.video.as_deref(), args.audio.as_deref())?;
     if !args.json {
         return Ok(format!("{}\n", explained.to_string().trim_end()));
     }

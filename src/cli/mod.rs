@@ -11,7 +11,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use patchbay_rules::Abilities;
 
 use crate::config;
 
@@ -23,8 +22,8 @@ pub fn parse() -> Command {
     Cli::parse().command
 }
 
-/// Does what needs no running gateway. `able`: what this build can transcode, for `matrix explain`.
-pub fn execute(tool: Tool, able: &Abilities) -> ExitCode {
+/// Does what needs no running gateway.
+pub fn execute(tool: Tool) -> ExitCode {
     let text = match tool {
         Tool::Check(args) => match config::load(Some(&args.file), &[]) {
             Ok(_) => format!("{}: ok\n", args.file.display()),
@@ -32,7 +31,7 @@ pub fn execute(tool: Tool, able: &Abilities) -> ExitCode {
         },
         Tool::Matrix(args) => match args.command {
             None => matrix::table(),
-            Some(MatrixCommand::Explain(args)) => match matrix::explain(&args, able) {
+            Some(MatrixCommand::Explain(args)) => match matrix::explain(&args) {
                 Ok(text) => text,
                 Err(e) => return failed(&e),
             },

@@ -5,7 +5,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use schemars::JsonSchema;
+use patchbay_media::Codec;
+use patchbay_rules::{Abilities, CodecSet, Step};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
@@ -52,11 +54,64 @@ pub struct Transcode {
     /// How long a transcode keeps running after its last reader left, milliseconds.
     #[schemars(range(max = 600_000))]
     pub linger_ms: u32,
+    /// CPU cores that transcoding may take together, such as `1.5`; 0 takes four fifths of the machine's. What passes
+    /// through takes none of it and is never degraded. A transcode that does not fit makes all of them step down
+    /// `ladder`; where that is not enough it is refused, and the ledger says so.
+    #[schemars(range(min = 0, max = 1_024))]
+    pub cpu_budget: f64,
+    /// How video transcodes step down, in this order, while the budget is spent: `fps` halves the frame rate, `size`
+    /// both sides, `audio_only` leaves the pictures out (only when what runs takes more than the budget). They step up
+    /// again by themselves. An empty list refuses at once.
+    #[schemars(length(max = 8))]
+    pub ladder: Vec<Step>,
+    /// How far codec threads stand back for everything else (nice value), so that an encoder does not delay what
+    /// passes through.
+    #[schemars(range(max = 19))]
+    pub nice: u8,
+    /// Codecs that are never encoded, whatever this build could do: a pair that would need one goes without that track,
+    /// and the ledger says so.
+    #[schemars(schema_with = "codecs")]
+    pub disable_encoders: Vec<Codec>,
+    /// Codecs that are never decoded. Passing them through is no decoding.
+    #[schemars(schema_with = "codecs")]
+    pub disable_decoders: Vec<Codec>,
+}
+
+fn codecs(_: &mut SchemaGenerator) -> Schema {
+    let names = Codec::ALL.map(Codec::name);
+    json_schema!({ "type": "array", "items": { "type": "string", "enum": names } })
 }
 
 impl Default for Transcode {
     fn default() -> Self {
-        Self { threads: 0, jobs_max: 500, linger_ms: 700 }
+        Self {
+            threads: 0,
+            jobs_max: 500,
+            linger_ms: 700,
+            cpu_budget: 0.0,
+            ladder: vec![Step::Fps, Step::Size, Step::AudioOnly],
+            nice: 5,
+            disable_encoders: Vec::new(),
+            disable_decoders: Vec::new(),
+        }
+    }
+}
+
+impl Transcode {
+    /// Cores that transcoding may take.
+    pub fn cores(&self) -> f64 {
+        let machine = std::thread::available_parallelism().map_or(1, |n| n.get());
+        if self.cpu_budget > 0.0 { self.cpu_budget } else { machine as f64 * 0.8 }
+    }
+
+    /// What this build can transcode, less what is disabled.
+    pub fn abilities(&self) -> Abilities {
+        let (decode, encode) = patchbay_transcode::abilities();
+        let (decode, encode): (CodecSet, CodecSet) = (decode.into_iter().collect(), encode.into_iter().collect());
+        Abilities {
+            decode: decode.without(self.disable_decoders.iter().copied()),
+            encode: encode.without(self.disable_encoders.iter().copied()),
+        }
     }
 }
 

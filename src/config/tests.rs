@@ -19,6 +19,11 @@ workers = 2
 threads = 2
 jobs_max = 10
 linger_ms = 1
+cpu_budget = 1.5
+ladder = ["size", "audio_only"]
+nice = 0
+disable_encoders = ["mpeg1"]
+disable_decoders = ["vp9"]
 [limits]
 streams_max = 10
 sessions_max = 20

@@ -74,11 +74,23 @@ async fn metrics(extract::State(state): extract::State<State>) -> String {
         let (from, video, audio) = (p.from.as_deref().unwrap_or("none"), action(&p.video), action(&p.audio));
         pairs.add(format!("{{from=\"{from}\",to=\"{}\",video=\"{video}\",audio=\"{audio}\"}}", p.to), 1.0);
     }
+    let load = state.hub.load();
+    let mut budget = Family::new("patchbay_transcode_budget_cores", "gauge", "Cores that transcoding may take.");
+    budget.add(String::new(), load.budget_cores);
+    let mut used = Family::new("patchbay_transcode_used_cores", "gauge", "Cores that transcoding takes now.");
+    used.add(String::new(), load.used_cores);
+    let mut level = Family::new("patchbay_transcode_step_down", "gauge", "Steps of the ladder that are taken now.");
+    level.add(String::new(), load.level as f64);
+    let mut steps = Family::new("patchbay_transcode_steps_total", "counter", "Steps of the ladder taken, by direction.");
+    steps.add("{direction=\"down\"}".into(), load.steps_down as f64);
+    steps.add("{direction=\"up\"}".into(), load.steps_up as f64);
+    let mut refused = Family::new("patchbay_transcode_refused_total", "counter", "Tracks left out because the budget was spent.");
+    refused.add(String::new(), load.refused as f64);
     let mut build = Family::new("patchbay_build_info", "gauge", "The running build.");
     build.add(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0);
     // What the gateways count themselves, then what the ledger knows.
     let mut out = state.recorder.render();
-    for family in [build, streams, sessions, bytes, lost, pairs, renditions, cpu] {
+    for family in [build, streams, sessions, bytes, lost, pairs, renditions, cpu, budget, used, level, steps, refused] {
         family.render(&mut out);
     }
     out

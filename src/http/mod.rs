@@ -47,7 +47,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         true => AllowOrigin::any(),
         false => AllowOrigin::list(origins.iter().filter_map(|o| o.parse().ok())),
     };
-    let methods = [Method::GET, Method::POST, Method::DELETE];
+    let methods = [Method::GET, Method::POST, Method::PUT, Method::DELETE];
     CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
 }
 

@@ -9,6 +9,7 @@ use patchbay_media::MediaTime;
 use patchbay_rules::{EndpointKind, Plan, Sink};
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Demand;
 use super::renditions::Handle;
 
 /// A source that publishes.
@@ -38,6 +39,8 @@ pub struct LegRow {
     pub planned_for: Planned,
     /// A transcode of the plan could not be started; it is tried again.
     pub refused: bool,
+    /// A transcode of the plan waits until the ladder has pictures again.
+    pub parked: Option<Demand>,
     pub video: Option<Arc<Handle>>,
     pub audio: Option<Arc<Handle>>,
 }

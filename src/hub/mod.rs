@@ -3,11 +3,17 @@
 //! Owns: the ledger (every live session and pair), the switchboard (plan → pass or rendition → feed), stream
 //! grace. Refuses: protocol details, codec work, any await while the ledger is locked.
 
+mod budget;
+mod candidate;
 mod ledger;
+mod planning;
 mod renditions;
 mod routes;
+mod sessions;
 mod switchboard;
 pub mod view;
 
+pub use budget::LoadView;
+pub use candidate::RulesPlan;
 pub use routes::{Route, Routes};
 pub use switchboard::{HubHandle, Settings, Switchboard};

@@ -296,13 +296,18 @@ impl Switchboard {
                 viewers: ledger.legs_of.get(stream.name()).map_or(0, Vec::len),
                 renditions: renditions
                     .iter()
-                    .filter(|(handle, _)| tracks.iter().any(|t| t.uid() == handle.source))
-                    .map(|(handle, _)| RenditionView::new(handle, readers(&ledger, handle)))
+                    .filter(|handle| tracks.iter().any(|t| t.uid() == handle.source()))
+                    .map(|handle| RenditionView::new(handle, readers(&ledger, handle)))
                     .collect(),
                 tracks: tracks.iter().map(|t| track_view(t)).collect(),
             }
         };
         self.bus().list().iter().map(|s| view(s)).collect()
+    }
+
+    /// What transcoding takes of its budget.
+    pub fn load(&self) -> super::LoadView {
+        self.budget.view()
     }
 
     /// Every session.

@@ -2,12 +2,15 @@
 //!
 //! Tests that need a peer take turns; a failing one prints patchbay's log.
 
+mod socket;
 mod support;
 
+mod budget;
 mod demo;
 mod h5;
 mod ledger;
 mod refusals;
 mod rtmp;
+mod rules;
 mod whep;
 mod whip;

@@ -132,6 +132,11 @@ impl Patchbay {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Number of the process.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().map_or(0, |p| p.0.id())
+    }
+
     pub fn log_path(&self) -> PathBuf {
         self.log.clone()
     }

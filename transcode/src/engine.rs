@@ -25,15 +25,17 @@ pub(crate) const LAG_MAX: Duration = Duration::from_secs(1);
 pub struct EngineConfig {
     /// Codec threads; 0 means one per core.
     pub threads: usize,
+    /// Nice value of the codec threads, 0 to 19: how far they stand back for others.
+    pub nice: u8,
     /// How long a live audio source may be quiet before silence goes out in its place. Doubles, up to a second,
     /// for a source that turns out to deliver in bursts.
     pub silence_after: Duration,
 }
 
 impl Default for EngineConfig {
-    /// One thread per core, silence after 100 ms.
+    /// One thread per core at the usual priority, silence after 100 ms.
     fn default() -> Self {
-        Self { threads: 0, silence_after: Duration::from_millis(100) }
+        Self { threads: 0, nice: 0, silence_after: Duration::from_millis(100) }
     }
 }
 
@@ -78,7 +80,7 @@ impl Engine {
         ff::init();
         let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
         let threads = if config.threads == 0 { cores } else { config.threads };
-        let pool = match Pool::start(threads) {
+        let pool = match Pool::start(threads, config.nice) {
             Ok(pool) => pool,
             Err(e) => panic!("cannot start {threads} codec threads: {e}"),
         };

@@ -9,6 +9,7 @@
 //! one line in the registry.
 
 mod audio;
+mod cost;
 mod engine;
 mod error;
 mod ff;
@@ -19,6 +20,7 @@ mod rendition;
 mod stats;
 mod video;
 
+pub use cost::{decode_cores, encode_cores};
 pub use engine::{Engine, EngineConfig, StartError};
 pub use error::{CodecError, LibraryError};
 pub use raw::{Plane, RawAudio, RawVideo};

@@ -196,18 +196,33 @@ pub(crate) struct Pool {
     timer: Sender<Alarm>,
 }
 
+/// Lowers the priority of this thread, and with it of those that a codec starts from here. A system that does not let
+/// us has its reasons.
+fn stand_back(nice: u8) {
+    if nice > 0 {
+        // SAFETY: no memory is involved; on Linux `who` 0 is the calling thread.
+        let rc = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, i32::from(nice)) };
+        if rc != 0 {
+            tracing::debug!(nice, "codec thread keeps its priority");
+        }
+    }
+}
+
 impl Pool {
     /// Starts `threads` codec threads and the timer.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
+    pub(crate) fn start(threads: usize, nice: u8) -> std::io::Result<Self> {
         let (queue, jobs) = unbounded();
         let (timer, alarms) = unbounded();
         let pool = Self { threads, queue, timer };
         for n in 0..threads {
             let jobs = jobs.clone();
-            std::thread::Builder::new().name(format!("codec-{n}")).spawn(move || work(&jobs))?;
+            std::thread::Builder::new().name(format!("codec-{n}")).spawn(move || {
+                stand_back(nice);
+                work(&jobs);
+            })?;
         }
         std::thread::Builder::new().name("codec-timer".into()).spawn(move || keep_time(&alarms))?;
         Ok(pool)
@@ -349,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_signal_gives_a_turn_and_a_stop_closes_on_the_pool() {
-        let pool = Pool::start(1).unwrap();
+        let pool = Pool::start(1, 0).unwrap();
         let (task, signal, turns, closed) = spawn(&pool, None, false);
         assert_reaches(&turns, 1);
         signal.notify();
@@ -361,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_deadline_gives_turns_without_any_signal() {
-        let pool = Pool::start(1).unwrap();
+        let pool = Pool::start(1, 0).unwrap();
         let (_task, _, turns, _) = spawn(&pool, Some(10), false);
         let begun = now();
         while turns.load(Ordering::SeqCst) < 10 {
@@ -373,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_panic_closes_the_actor_and_leaves_the_thread_to_others() {
-        let pool = Pool::start(1).unwrap();
+        let pool = Pool::start(1, 0).unwrap();
         let (_a, _, _, closed) = spawn(&pool, None, true);
         let (_b, _, turns, _) = spawn(&pool, None, false);
         assert_reaches(&closed, 1);

@@ -36,6 +36,9 @@ const AUDIO_ENCODERS: &[Line<OpenAudioEncoder>] = &[
     #[cfg(not(feature = "fdk"))]
     (Codec::Aac, |_| ff::has_encoder("aac"), audio::encode::ffmpeg_aac::open),
     (Codec::Mp2, |_| ff::has_encoder("mp2"), audio::encode::mp2::open),
+    (Codec::Pcma, |_| ff::has_encoder("pcm_alaw"), audio::encode::telephone::open),
+    (Codec::Pcmu, |_| ff::has_encoder("pcm_mulaw"), audio::encode::telephone::open),
+    (Codec::G722, |_| ff::has_encoder("g722"), audio::encode::telephone::open),
 ];
 
 const VIDEO_DECODERS: &[Line<OpenVideoDecoder>] = &[

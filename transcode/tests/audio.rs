@@ -189,6 +189,32 @@ fn telephone_codecs_and_layers_two_and_three_come_in() {
 }
 
 #[test]
+fn telephone_codecs_go_out_in_frames_of_20_ms_and_come_back_in_time() {
+    let make = |name, expression| adts(&ffmpeg_file(name, &["-f", "lavfi", "-i", expression, "-ac", "2", "-c:a", "aac", "-f", "adts"]));
+    let tone = make("phone-tone.aac", "sine=600:r=44100:d=3");
+    let click = make("phone-click.aac", CLICKS);
+    let before = listen(&click.0, &click.1);
+    for (codec, sample_rate) in [(Codec::Pcma, 8_000), (Codec::Pcmu, 8_000), (Codec::G722, 16_000)] {
+        let phone = Target::Audio(AudioTarget { codec, sample_rate, channels: 1, bitrate_bps: 64_000 });
+        let (tone, click) = (transcode(tone.0.clone(), &tone.1, &phone), transcode(click.0.clone(), &click.1, &phone));
+        assert_continuous(&tone.frames);
+        assert!(tone.frames.iter().all(|f| f.payload.len() == 160), "{codec}: 64 kbit/s");
+        for back in [OPUS, MP2] {
+            let hear = |out: &Outcome| {
+                let again = transcode((*out.info).clone(), &out.frames, &back);
+                listen(&again.info, &again.frames)
+            };
+            let (tone, click) = (hear(&tone), hear(&click));
+            assert!(tone.purity(500, 2_500, 600.0) > 0.97, "{codec} -> {back}: purity {}", tone.purity(500, 2_500, 600.0));
+            for from in [600, 1_100, 1_600, 2_100] {
+                let off = (click.peak(from, from + 400) - before.peak(from, from + 400)).abs();
+                assert!(off < MediaTime::from_millis(5), "{codec} -> {back}: click off by {off:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_source_that_changes_its_format_goes_on_without_a_gap() {
     let make = |rate: &str, channels: &str| {
         let name = format!("change-{rate}-{channels}.aac");
@@ -224,8 +250,15 @@ fn what_cannot_be_done_is_refused_by_name() {
     let info = TrackInfo::audio(Codec::Pcma, bytes::Bytes::new(), shape);
     let source = Track::create(Kind::Audio, Some(info), Limits::default());
     let to = |codec, sample_rate| Target::Audio(AudioTarget { codec, sample_rate, channels: 2, bitrate_bps: 64_000 });
-    assert!(matches!(engine.start(source.track(), &to(Codec::G722, 16_000)), Err(StartError::NoEncoder(Codec::G722))));
-    for (codec, rate) in [(Codec::Opus, 44_100), (Codec::Mp2, 24_000), (Codec::Aac, 0), (Codec::Aac, 1_000_000)] {
+    assert!(matches!(engine.start(source.track(), &to(Codec::Mp3, 48_000)), Err(StartError::NoEncoder(Codec::Mp3))));
+    for (codec, rate) in [
+        (Codec::G722, 16_000),
+        (Codec::Pcma, 48_000),
+        (Codec::Opus, 44_100),
+        (Codec::Mp2, 24_000),
+        (Codec::Aac, 0),
+        (Codec::Aac, 1_000_000),
+    ] {
         assert!(matches!(engine.start(source.track(), &to(codec, rate)), Err(StartError::Codec(_))), "{codec} at {rate} Hz");
     }
 }
@@ -282,7 +315,7 @@ fn dropping_the_rendition_ends_its_track() {
 #[test]
 fn many_renditions_share_two_threads_and_outlive_the_engine() {
     let (info, frames) = opus_packets(&tone(1.0, 440.0));
-    let engine = Engine::new(EngineConfig { threads: 2, silence_after: Duration::from_secs(3_600) });
+    let engine = Engine::new(EngineConfig { threads: 2, silence_after: Duration::from_secs(3_600), ..EngineConfig::default() });
     let mut writer = Track::create(Kind::Audio, Some(info), unlimited());
     let targets: Vec<_> = (0..12_u32)
         .map(|n| Target::Audio(AudioTarget { codec: Codec::Aac, sample_rate: 48_000, channels: 2, bitrate_bps: 64_000 + n * 1_000 }))

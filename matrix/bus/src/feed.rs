@@ -14,8 +14,14 @@ pub struct Point {
     pub epoch: u32,
 }
 
+impl PartialEq for Point {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.track, &other.track) && self.epoch == other.epoch
+    }
+}
+
 /// What a subscription reads.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct FeedValue {
     /// Video, if any.
     pub video: Option<Point>,
@@ -32,6 +38,16 @@ struct State {
     next_reader: u64,
 }
 
+impl State {
+    fn replace(&mut self, value: FeedValue) {
+        self.value = value;
+        self.version += 1;
+        for (_, signal) in &self.readers {
+            signal.notify();
+        }
+    }
+}
+
 /// A value that is replaced now and then and watched by a few.
 pub struct Feed {
     state: Mutex<State>,
@@ -46,12 +62,17 @@ impl Default for Feed {
 impl Feed {
     /// Replaces the value and wakes who watches.
     pub fn set(&self, value: FeedValue) {
+        lock(&self.state).replace(value);
+    }
+
+    /// Replaces the value if it is another one; says whether it was.
+    pub fn set_if_changed(&self, value: FeedValue) -> bool {
         let mut state = lock(&self.state);
-        state.value = value;
-        state.version += 1;
-        for (_, signal) in &state.readers {
-            signal.notify();
+        let changed = state.value != value;
+        if changed {
+            state.replace(value);
         }
+        changed
     }
 
     /// The value now.

@@ -23,6 +23,11 @@ impl CodecSet {
     pub const fn contains(self, codec: Codec) -> bool {
         self.0 >> codec as u32 & 1 == 1
     }
+
+    /// The same without some.
+    pub fn without(self, codecs: impl IntoIterator<Item = Codec>) -> Self {
+        Self(self.0 & !codecs.into_iter().collect::<Self>().0)
+    }
 }
 
 impl FromIterator<Codec> for CodecSet {
@@ -104,6 +109,11 @@ impl RuleTable {
         };
         let matrix = EndpointKind::ALL.into_iter().flat_map(|from| EndpointKind::ALL.map(|to| pair(from, to))).collect();
         Self { rules: rules.into_iter().enumerate().map(named).collect(), matrix }
+    }
+
+    /// The user's rules, in their order.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().map(|(rule, _)| rule)
     }
 
     /// The rule that decides about a pair, and what it says.
@@ -189,6 +199,9 @@ reasons! {
     NoTrack, "no_track", "The source has no such track.";
     SinkTakesNone, "sink_takes_none", "Left out: the sink takes no tracks of this kind.";
     NoDecoder, "no_decoder", "A transcode is needed, but this patchbay has no decoder for the source. Left out, or passed where the sink takes it.";
+    BudgetSpent, "budget_spent", "Left out: the transcode it needs does not fit into the transcode budget now.";
+    AudioOnly, "audio_only", "Left out for now: the transcode budget is overspent, and its last step down is sound without pictures.";
+    TranscodeRefused, "transcode_refused", "Left out: the transcode it needs could not be started.";
     NoEncoder, "no_encoder", "A transcode is needed, but this patchbay has no encoder for anything the sink takes. Left out, or passed where the sink takes it.";
 }
 

@@ -63,7 +63,9 @@ fn each_reason_code_is_reached() {
     for (code, verdict) in &seen {
         assert_eq!(verdict.code, *code, "{verdict:?}");
     }
-    assert!(ReasonCode::ALL.iter().all(|code| seen.iter().any(|(c, _)| c == code)));
+    // These come from what the machine has room for, which a plan knows nothing of.
+    let of_the_machine = [BudgetSpent, AudioOnly, TranscodeRefused];
+    assert!(ReasonCode::ALL.iter().all(|code| of_the_machine.contains(code) || seen.iter().any(|(c, _)| c == code)));
 }
 
 #[test]

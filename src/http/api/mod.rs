@@ -2,6 +2,7 @@
 
 mod pushes;
 mod reads;
+mod rules;
 
 use std::net::SocketAddr;
 
@@ -44,13 +45,17 @@ pub struct Info {
         reads::pair,
         pushes::list,
         pushes::create,
-        pushes::remove
+        pushes::remove,
+        rules::list,
+        rules::replace,
+        rules::plan,
+        rules::load
     )
 )]
 struct Document;
 
 pub fn routes(state: &State) -> Router<State> {
-    let guarded = Router::new().merge(reads::routes()).merge(pushes::routes());
+    let guarded = Router::new().merge(reads::routes()).merge(pushes::routes()).merge(rules::routes());
     let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), authorise));
     Router::new().route("/v1/openapi.json", get(|| async { Json(Document::openapi()) })).merge(guarded)
 }

@@ -50,7 +50,7 @@ pub fn fast_rig(info: TrackInfo, target: &Target) -> Rig {
 }
 
 fn rig_with(info: TrackInfo, target: &Target, silence_after: Duration) -> Rig {
-    let engine = Engine::new(EngineConfig { threads: 2, silence_after });
+    let engine = Engine::new(EngineConfig { threads: 2, silence_after, ..EngineConfig::default() });
     let writer = Track::create(info.kind(), Some(info), unlimited());
     let rendition = engine.start(writer.track(), target).expect("starts");
     let reader = rendition.track().read(Start::Newest, Lag::Keep, Arc::new(Signal::new()));

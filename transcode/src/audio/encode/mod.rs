@@ -1,11 +1,13 @@
-//! Audio encoders: one file per library.
+//! Audio encoders: one file per codec or family, each a line of the registry.
 
 #[cfg(feature = "fdk")]
 pub(crate) mod fdk;
 #[cfg(not(feature = "fdk"))]
 pub(crate) mod ffmpeg_aac;
+mod library;
 pub(crate) mod mp2;
 pub(crate) mod opus;
+pub(crate) mod telephone;
 
 use patchbay_media::AudioTarget;
 

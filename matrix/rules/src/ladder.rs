@@ -1,0 +1,141 @@
+//! [`Ladder`]: how video encodes step down when transcoding costs more than it may.
+//!
+//! Pure: says what a target becomes, not when. What passes through is no encode and is never touched.
+
+use std::fmt;
+
+use patchbay_media::{VideoShape, VideoTarget};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Halving goes no further than this.
+const FPS_MIN: u32 = 10;
+const SIDE_MIN: u32 = 160;
+/// Assumed where neither target nor source says.
+const FPS_USUAL: u32 = 30;
+
+/// One step down; each comes on top of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Half the frames per second.
+    Fps,
+    /// Half the width and height.
+    Size,
+    /// No pictures; the sound goes on.
+    AudioOnly,
+}
+
+impl Step {
+    /// As configuration, API and metrics show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fps => "fps",
+            Self::Size => "size",
+            Self::AudioOnly => "audio_only",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Steps in the order they are taken. Level 0 is none of them, level n the first n.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder(Vec<Step>);
+
+impl Ladder {
+    /// What comes after "no pictures" cannot be taken and is left out.
+    pub fn new(mut steps: Vec<Step>) -> Self {
+        if let Some(last) = steps.iter().position(|s| *s == Step::AudioOnly) {
+            steps.truncate(last + 1);
+        }
+        Self(steps)
+    }
+
+    /// The lowest level.
+    pub fn bottom(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The lowest level that still has pictures.
+    pub fn last_with_pictures(&self) -> usize {
+        self.0.iter().position(|s| *s == Step::AudioOnly).unwrap_or(self.0.len())
+    }
+
+    /// The steps in force at `level`.
+    pub fn taken(&self, level: usize) -> &[Step] {
+        &self.0[..level.min(self.0.len())]
+    }
+
+    /// What `target`, made from pictures of `source`, becomes at `level`; `None` where there are no pictures.
+    pub fn apply(&self, level: usize, target: VideoTarget, source: &VideoShape) -> Option<VideoTarget> {
+        self.taken(level).iter().try_fold(target, |target, step| match step {
+            Step::Fps => Some(half_fps(target, source)),
+            Step::Size => Some(half_size(target, source)),
+            Step::AudioOnly => None,
+        })
+    }
+}
+
+fn half_fps(target: VideoTarget, source: &VideoShape) -> VideoTarget {
+    let told = source.frame_rate.map_or(FPS_USUAL, |rate| rate.round().clamp(1.0, 240.0) as u32);
+    let rate = target.frame_rate_max.map_or(told, |max| max.min(told));
+    // Half the pictures take more than half the bits: they differ more from one to the next.
+    let bitrate_bps = target.bitrate_bps / 3 * 2;
+    VideoTarget { frame_rate_max: Some((rate / 2).max(FPS_MIN.min(rate))), bitrate_bps, ..target }
+}
+
+fn half_size(target: VideoTarget, source: &VideoShape) -> VideoTarget {
+    let (width, height) = target.size.unwrap_or((source.width, source.height));
+    let half = |side: u32| ((side / 2) & !1).max(2);
+    if width.max(height) < 2 * SIDE_MIN {
+        return target;
+    }
+    VideoTarget { size: Some((half(width), half(height))), bitrate_bps: target.bitrate_bps / 5 * 2, ..target }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use patchbay_media::Codec;
+
+    const TARGET: VideoTarget =
+        VideoTarget { codec: Codec::Mpeg1, size: None, frame_rate_max: None, bitrate_bps: 3_000_000, gop_ms: 2_000 };
+
+    fn source(width: u32, height: u32, rate: f64) -> VideoShape {
+        VideoShape { width, height, frame_rate: Some(rate), ..VideoShape::default() }
+    }
+
+    #[test]
+    fn each_step_comes_on_top_of_those_before() {
+        let ladder = Ladder::new(vec![Step::Fps, Step::Size, Step::AudioOnly]);
+        let hd = source(1_280, 720, 29.97);
+        let at = |level| ladder.apply(level, TARGET, &hd).map(|t| (t.size, t.frame_rate_max));
+        assert_eq!(at(0), Some((None, None)));
+        assert_eq!(at(1), Some((None, Some(15))));
+        assert_eq!(at(2), Some((Some((640, 360)), Some(15))));
+        assert_eq!(at(3), None);
+        assert_eq!(at(99), None);
+        assert_eq!((ladder.bottom(), ladder.last_with_pictures()), (3, 2));
+    }
+
+    #[test]
+    fn small_and_slow_pictures_stay_as_they_are() {
+        let ladder = Ladder::new(vec![Step::Size, Step::Fps]);
+        let at = |shape: &VideoShape, level| ladder.apply(level, TARGET, shape).map(|t| (t.size, t.frame_rate_max));
+        assert_eq!(at(&source(176, 144, 15.0), 2), Some((None, Some(10))));
+        assert_eq!(at(&source(640, 362, 8.0), 2), Some((Some((320, 180)), Some(8))));
+        // A size nobody knows yet.
+        assert_eq!(at(&VideoShape::default(), 1), Some((None, None)));
+        assert_eq!((ladder.bottom(), ladder.last_with_pictures()), (2, 2));
+    }
+
+    #[test]
+    fn nothing_comes_after_the_end() {
+        assert_eq!(Ladder::new(vec![Step::AudioOnly, Step::Fps]), Ladder::new(vec![Step::AudioOnly]));
+    }
+}

@@ -1,0 +1,206 @@
+//! Sessions come and go: admission, takeover, grace, and the rows of the ledger they leave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchbay_bus::{EndReason, Feed, StreamName, now};
+use patchbay_contract::{Caller, Cause, Closer, Code, Counters, Leg, PlayRequest, Publication, PublishRequest, Refusal, SessionId, Side};
+use patchbay_media::MediaTime;
+use patchbay_rules::EndpointKind;
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::{Ledger, LegRow, Planned, PublicationRow};
+use super::switchboard::Switchboard;
+
+impl Switchboard {
+    pub(super) fn end_held(&self) {
+        let now = now();
+        let mut ledger = self.ledger();
+        let due: Vec<_> = ledger.vanished.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            ledger.vanished.remove(&name);
+            // A publisher may be back and not planned yet.
+            if ledger.publication_of(&name).is_none() {
+                end_legs(&ledger, &name, EndReason::Lost);
+            }
+        }
+    }
+
+    pub(super) fn publication_closed(&self, id: SessionId, cause: &Cause, reason: EndReason) {
+        let mut ledger = self.ledger();
+        let Some(row) = ledger.publications.remove(&id) else { return };
+        log_end(id, "publish", &row.stream, row.kind, &row.caller, row.since, &row.counters, cause);
+        // Another publisher may have taken the name over already.
+        if ledger.publication_of(&row.stream).is_some() {
+            return;
+        }
+        let held = reason == EndReason::Lost || row.taken_over;
+        if !held || self.settings.publisher_grace.is_zero() {
+            end_legs(&ledger, &row.stream, reason);
+        } else if ledger.legs_of.contains_key(&row.stream) {
+            let until = now() + MediaTime::from(self.settings.publisher_grace);
+            ledger.vanished.insert(row.stream.clone(), until);
+        }
+        // Held or ended, nothing of the old source is read any more.
+        for id in ledger.legs_of.get(&row.stream).cloned().unwrap_or_default() {
+            let Some(leg) = ledger.legs.get_mut(&id) else { continue };
+            (leg.plan, leg.planned_for) = (None, Planned::default());
+            [leg.video.take(), leg.audio.take()].into_iter().flatten().for_each(|handle| self.release(handle));
+        }
+    }
+
+    pub(super) fn leg_closed(&self, id: SessionId, cause: &Cause) {
+        let Some(mut row) = self.ledger().remove_leg(id) else { return };
+        log_end(id, "play", &row.stream, row.sink.kind, &row.caller, row.since, &row.counters, cause);
+        [row.video.take(), row.audio.take()].into_iter().flatten().for_each(|handle| self.release(handle));
+    }
+
+    /// Makes room for a publisher that holds the route's key: the one before it is asked to leave.
+    pub(super) async fn take_over(&self, request: &PublishRequest) -> Result<(), Refusal> {
+        let key = self.routes.of(&request.stream).and_then(|route| route.publish_key.as_ref());
+        if let Some(key) = key
+            && !holds(&request.caller, key)
+        {
+            return Err(Refusal::new(Code::Unauthorized, format!("publishing {} needs its key", request.stream)));
+        }
+        if self.bus().get(&request.stream).is_none() {
+            return Ok(());
+        }
+        if key.is_none() {
+            return Err(Refusal::new(
+                Code::StreamBusy,
+                format!("{} has a publisher already; give its route a publish_key to let the newest publisher take over", request.stream),
+            ));
+        }
+        {
+            let mut ledger = self.ledger();
+            let old = ledger.publication_of(&request.stream).map(|(id, _)| id);
+            if let Some(row) = old.and_then(|id| ledger.publications.get_mut(&id)) {
+                row.taken_over = true;
+                row.cancelled.cancel();
+            }
+        }
+        for _ in 0..100 {
+            if self.bus().get(&request.stream).is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err(Refusal::new(Code::StreamBusy, format!("the old publisher of {} does not let go", request.stream)))
+    }
+
+    pub(super) async fn publish_now(self: Arc<Self>, request: PublishRequest) -> Result<Publication, Refusal> {
+        self.admit(&self.ledger())?;
+        if self.bus().list().len() >= self.settings.streams_max {
+            let limit = self.settings.streams_max;
+            return Err(Refusal::new(Code::TooMany, format!("the limit of {limit} streams (limits.streams_max) is reached")));
+        }
+        self.take_over(&request).await?;
+        let (counters, cancelled) = (Arc::new(Counters::default()), CancellationToken::new());
+        let (id, publisher) = {
+            // One step: the first plan must find the row, and no other publisher may be seen in between.
+            let mut ledger = self.ledger();
+            let publisher = self.bus().publish(request.stream.clone())?;
+            let id = ledger.next_id();
+            let row = PublicationRow {
+                stream: request.stream.clone(),
+                kind: request.kind,
+                caller: request.caller.clone(),
+                since: now(),
+                counters: counters.clone(),
+                cancelled: cancelled.clone(),
+                taken_over: false,
+            };
+            ledger.publications.insert(id, row);
+            (id, publisher)
+        };
+        tracing::info!(session = id, stream = %request.stream, kind = %request.kind, protocol = request.caller.protocol, peer = %peer(&request.caller), "publish starts");
+        let hub = self.clone();
+        let closer: Closer = Box::new(move |cause, reason| hub.publication_closed(id, &cause, reason));
+        Ok(Publication::new(id, publisher, counters, cancelled, closer))
+    }
+
+    pub(super) fn play_now(self: Arc<Self>, request: PlayRequest) -> Result<Leg, Refusal> {
+        if let Some(key) = self.routes.of(&request.stream).and_then(|route| route.play_key.as_ref())
+            && !request.caller.operator
+            && !holds(&request.caller, key)
+        {
+            return Err(Refusal::new(Code::Unauthorized, format!("playing {} needs its key", request.stream)));
+        }
+        // The ledger first: no publisher comes or goes in it between this look at the bus and the new row.
+        let mut ledger = self.ledger();
+        let live = self.bus().get(&request.stream);
+        self.admit(&ledger)?;
+        if live.is_none() && !request.wait && !ledger.vanished.contains_key(&request.stream) {
+            return Err(Refusal::new(Code::StreamNotFound, format!("nobody publishes {} now", request.stream)));
+        }
+        let id = ledger.next_id();
+        let (counters, cancelled, feed) = (Arc::new(Counters::default()), CancellationToken::new(), Arc::new(Feed::default()));
+        tracing::info!(session = id, stream = %request.stream, kind = %request.sink.kind, protocol = request.caller.protocol, peer = %peer(&request.caller), "play starts");
+        let mut row = LegRow {
+            stream: request.stream.clone(),
+            sink: request.sink,
+            caller: request.caller,
+            since: now(),
+            counters: counters.clone(),
+            cancelled: cancelled.clone(),
+            feed: feed.clone(),
+            plan: None,
+            planned_for: Planned::default(),
+            refused: false,
+            parked: None,
+            video: None,
+            audio: None,
+        };
+        let kind = ledger.publication_of(&request.stream).map(|(_, publication)| publication.kind);
+        if let (Some(stream), Some(kind)) = (live, kind) {
+            self.plan_leg(id, &mut row, &stream, kind);
+        }
+        ledger.add_leg(id, row);
+        drop(ledger);
+        let hub = self.clone();
+        let closer: Closer = Box::new(move |cause, _| hub.leg_closed(id, &cause));
+        Ok(Leg::new(id, request.stream, feed, counters, cancelled, closer))
+    }
+}
+
+/// Whether the caller brought this key.
+fn holds(caller: &Caller, key: &str) -> bool {
+    caller.token.as_deref().is_some_and(|given| crate::secrets::equal(given, key))
+}
+
+fn end_legs(ledger: &Ledger, stream: &StreamName, reason: EndReason) {
+    for row in ledger.legs_of.get(stream).into_iter().flatten().filter_map(|id| ledger.legs.get(id)) {
+        let mut value = row.feed.get();
+        value.ended = Some(reason);
+        row.feed.set(value);
+    }
+}
+
+fn peer(caller: &Caller) -> String {
+    caller.peer.map_or_else(|| "-".into(), |p| p.to_string())
+}
+
+/// The one end line of a session.
+#[allow(clippy::too_many_arguments, reason = "one call per role; the fields of one log line")]
+fn log_end(
+    id: SessionId,
+    role: &str,
+    stream: &StreamName,
+    kind: EndpointKind,
+    caller: &Caller,
+    since: MediaTime,
+    counters: &Counters,
+    cause: &Cause,
+) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let side = match cause.side {
+        Side::Peer => "peer",
+        Side::Here => "here",
+    };
+    tracing::info!(
+        session = id, role, %stream, %kind, protocol = caller.protocol, peer = %peer(caller), side, cause = cause.code, detail = %cause.detail,
+        seconds = (now() - since).as_secs_f64(), bytes = counters.bytes.load(Relaxed), frames = counters.frames.load(Relaxed),
+        lost = counters.lost.load(Relaxed), skipped = counters.skipped.load(Relaxed), "session ends"
+    );
+}
