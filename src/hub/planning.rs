@@ -131,11 +131,7 @@ impl Switchboard {
                         &format!("; stepped down ({}) to {target}: the transcode budget is spent", self.budget.steps_in_words());
                     verdict.action = Action::Transcode(target);
                 }
-                Destination {
-                    point: Some(Point { track: handle.track().clone(), epoch: u32::MAX }),
-                    handle: Some(handle),
-                    ..Default::default()
-                }
+                Destination { point: Some(Point::rendition(handle.track().clone())), handle: Some(handle), ..Default::default() }
             }
             Err(error) => {
                 tracing::debug!(%target, %error, "rendition refused");

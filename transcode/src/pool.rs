@@ -255,12 +255,7 @@ impl Drop for Pool {
     }
 }
 
-/// Niceness of codec threads: forwarding comes first when there are not enough cores for both.
-const NICE: libc::c_int = 5;
-
 fn work(jobs: &Receiver<Job>) {
-    // SAFETY: plain system call; with id 0 it concerns the calling thread. Refusal leaves the priority as it is.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
     while let Ok(Job::Run(task)) = jobs.recv() {
         task.run();
     }

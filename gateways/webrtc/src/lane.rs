@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchbay_bus::{Item, Lag, Point, Reader, Signal, Start, Track, TrackUid};
+use patchbay_bus::{Item, Lag, Point, Reader, Signal, Start, Track, TrackUid, now};
 use patchbay_media::h264::ParameterSets;
 use patchbay_media::{Codec, Frame, H264Profile, Kind, MediaTime, TrackInfo};
 use patchbay_rtp::{PAYLOAD_MAX, Payloads, h264, opus};
 
 use crate::directory::SessionKey;
+use crate::smoother::Smoother;
 
 /// A worker that falls behind by more than this skips to the newest group.
 const LAG_MAX: Duration = Duration::from_secs(2);
@@ -67,6 +68,8 @@ struct Lane {
     last: Option<(MediaTime, MediaTime)>,
     /// Who reads, and up to which epoch each of them has a plan.
     viewers: Vec<(SessionKey, u32)>,
+    /// For sound that is made here.
+    smoother: Option<Smoother>,
     ended: bool,
 }
 
@@ -94,7 +97,7 @@ impl Lanes {
     pub(crate) fn attach(&mut self, viewer: SessionKey, point: &Point) {
         let uid = point.track.uid();
         let signal = &self.signal;
-        let lane = self.lanes.entry(uid).or_insert_with(|| Lane::open(&point.track, signal.clone(), point.epoch));
+        let lane = self.lanes.entry(uid).or_insert_with(|| Lane::open(point, signal.clone()));
         match lane.viewers.iter_mut().find(|(key, _)| *key == viewer) {
             Some((_, epoch)) => *epoch = point.epoch,
             None => lane.viewers.push((viewer, point.epoch)),
@@ -153,10 +156,16 @@ impl Lanes {
         self.lanes.get(&uid)?.packer.profile()
     }
 
+    /// When a lane has something to give without anything new on the bus.
+    pub(crate) fn deadline(&self) -> Option<MediaTime> {
+        self.lanes.values().filter_map(|lane| lane.smoother.as_ref()?.next()).min()
+    }
+
     /// Reads every lane.
     pub(crate) fn poll(&mut self) -> Vec<Batch> {
+        let now = now();
         let read = |(&uid, lane): (&TrackUid, &mut Lane)| {
-            let frames = lane.poll();
+            let frames = lane.poll(now);
             let news = !frames.is_empty() || lane.ended;
             news.then(|| Batch { track: uid, frames, ended: lane.ended, viewers: lane.viewers.iter().map(|(key, _)| *key).collect() })
         };
@@ -165,14 +174,16 @@ impl Lanes {
 }
 
 impl Lane {
-    fn open(track: &Arc<Track>, signal: Arc<Signal>, epoch: u32) -> Self {
+    fn open(point: &Point, signal: Arc<Signal>) -> Self {
+        let track = &point.track;
         let start = match track.kind() {
             Kind::Video => Start::Newest,
             Kind::Audio => Start::Live,
         };
         let mut reader = track.read(start, Lag::Skip(LAG_MAX), signal);
-        reader.allow_epoch(epoch);
-        let mut lane = Self { reader, packer: Packer::default(), last: None, viewers: Vec::new(), ended: false };
+        reader.allow_epoch(point.epoch);
+        let smoother = (track.kind() == Kind::Audio && point.is_rendition()).then(Smoother::default);
+        let mut lane = Self { reader, packer: Packer::default(), last: None, viewers: Vec::new(), smoother, ended: false };
         // What is in the window is for late joiners (`newest_group`); the lane itself begins at the live edge.
         while let Some(item) = lane.reader.poll() {
             if lane.take(item).is_none() && lane.ended {
@@ -203,14 +214,20 @@ impl Lane {
         None
     }
 
-    fn poll(&mut self) -> Vec<Arc<Packed>> {
+    fn poll(&mut self, now: MediaTime) -> Vec<Arc<Packed>> {
         let mut out = Vec::new();
         while !self.ended
             && let Some(item) = self.reader.poll()
         {
-            if let Some(frame) = self.take(item) {
-                out.extend(self.packer.pack(&frame).map(Arc::new));
+            let Some(packed) = self.take(item).and_then(|frame| self.packer.pack(&frame)).map(Arc::new) else { continue };
+            match &mut self.smoother {
+                Some(smoother) => smoother.push(packed, now),
+                None => out.push(packed),
             }
+        }
+        if let Some(smoother) = &mut self.smoother {
+            let ended = self.ended;
+            out.extend(std::iter::from_fn(|| if ended { smoother.flush() } else { smoother.take(now) }));
         }
         out
     }

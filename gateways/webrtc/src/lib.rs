@@ -20,6 +20,7 @@ mod peer;
 mod sdp;
 mod session;
 mod signalling;
+mod smoother;
 mod socket;
 mod stun;
 mod viewer;

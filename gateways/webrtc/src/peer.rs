@@ -25,6 +25,9 @@ use crate::stun;
 const PATHS_MAX: usize = 8;
 /// Addresses a session may check from in its life. Beyond any roaming; each costs the ICE agent memory.
 const PATHS_SEEN_MAX: u32 = 64;
+/// How often senders and receivers report. A browser brings sound and picture together only once it has two reports of
+/// each, so this decides how soon lips are in sync.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// How long sent video packets can be repeated.
 const RTX_AGE: Duration = Duration::from_secs(1);
 
@@ -95,8 +98,8 @@ impl Peer {
             .clear_codecs()
             .enable_opus(true, false)
             .set_extension_map(extensions(role))
-            .set_rtcp_report_interval_video(Duration::from_secs(1))
-            .set_rtcp_report_interval_audio(Duration::from_secs(2))
+            .set_rtcp_report_interval_video(REPORT_EVERY)
+            .set_rtcp_report_interval_audio(REPORT_EVERY)
             .set_reordering_timeout_audio(Some(Duration::from_millis(120)))
             .set_stats_interval(Some(Duration::from_secs(2)))
             .set_rtp_mode(role == Role::Play);

@@ -33,6 +33,13 @@ const CATCH_UP_STEP: MediaTime = MediaTime::from_millis(1);
 /// may stamp a little ahead. The same for audio and video, so lips stay in sync.
 const WALL_LEAD: MediaTime = MediaTime::from_secs(1);
 
+/// Browsers bring sound and picture together only as far as 30 ms (libwebrtc's `StreamSynchronization` leaves less alone)
+/// and stop on the side they come from. Transcoded sound is always the late one, so they would stop with it late for good:
+/// its sender reports therefore tell at most this much less than the true time, which lets them stop in the middle.
+const SYNC_BIAS_MAX: MediaTime = MediaTime::from_millis(25);
+/// Each packet's lateness weighs one part in this many.
+const LATENESS_WEIGHT: i64 = 16;
+
 /// Bus time as `Instant`s.
 #[derive(Clone, Copy)]
 pub(crate) struct WallClock {
@@ -43,6 +50,11 @@ pub(crate) struct WallClock {
 impl WallClock {
     pub(crate) fn new() -> Self {
         Self { instant: Instant::now(), bus: patchbay_bus::now() }
+    }
+
+    /// How long after `pts` it is now.
+    fn lateness(&self, pts: MediaTime, now: Instant) -> MediaTime {
+        self.bus + MediaTime::from(now.saturating_duration_since(self.instant)) - pts
     }
 
     fn of(&self, pts: MediaTime, now: Instant) -> Instant {
@@ -121,6 +133,8 @@ struct Sender {
     /// When to send the cached group after all.
     force_at: Option<Instant>,
     sent_pts: Option<MediaTime>,
+    /// How late sound leaves, smoothed; see [`SYNC_BIAS_MAX`].
+    lateness: MediaTime,
     queue: VecDeque<Queued>,
 }
 
@@ -166,6 +180,7 @@ impl Viewer {
             need_key: kind == Kind::Video,
             force_at: None,
             sent_pts: None,
+            lateness: MediaTime::ZERO,
             queue: VecDeque::new(),
         });
     }
@@ -392,7 +407,12 @@ impl Sender {
     fn write_next(&mut self, rtc: &mut Rtc, clock: &WallClock, now: Instant, budget: &mut u32) -> Option<Queued> {
         let queued = self.queue.front_mut()?;
         let time = *queued.time.get_or_insert_with(|| self.clock.stamp(queued.pts, queued.packed.duration));
-        let wall = clock.of(queued.pts, now);
+        if self.kind == Kind::Audio && queued.next == 0 && queued.live {
+            let off = clock.lateness(queued.pts, now) - self.lateness;
+            self.lateness = self.lateness + MediaTime::from_nanos(off.as_nanos() / LATENESS_WEIGHT);
+        }
+        let bias = MediaTime::from_nanos(self.lateness.as_nanos() / 2).clamp(MediaTime::ZERO, SYNC_BIAS_MAX);
+        let wall = clock.of(queued.pts - bias, now);
         let mut api = rtc.direct_api();
         let stream = api.stream_tx(&self.ssrc)?;
         while *budget > 0

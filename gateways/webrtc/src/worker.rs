@@ -139,7 +139,8 @@ struct News {
 
 impl Worker {
     fn deadline(&self) -> Instant {
-        self.sessions.values().map(Session::deadline).fold(self.check_at, Instant::min)
+        let smoothed = self.lanes.deadline().map(|at| Instant::now() + (at - patchbay_bus::now()).to_duration());
+        self.sessions.values().map(Session::deadline).chain(smoothed).fold(self.check_at, Instant::min)
     }
 
     fn command(&mut self, command: Command) {
@@ -165,7 +166,7 @@ impl Worker {
             }
         }
         let now = Instant::now();
-        if news.media {
+        if news.media || self.lanes.deadline().is_some_and(|at| at <= patchbay_bus::now()) {
             self.fan_out(now);
             // Key frame requests arrive by the same signal.
             self.due.extend(self.sessions.iter().filter_map(|(key, s)| s.wants_key().then_some(*key)));

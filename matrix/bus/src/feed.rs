@@ -14,6 +14,18 @@ pub struct Point {
     pub epoch: u32,
 }
 
+impl Point {
+    /// A track that was made here for what the plan asks: whatever it turns to is planned for.
+    pub fn rendition(track: Arc<Track>) -> Self {
+        Self { track, epoch: u32::MAX }
+    }
+
+    /// Whether it was made here.
+    pub fn is_rendition(&self) -> bool {
+        self.epoch == u32::MAX
+    }
+}
+
 impl PartialEq for Point {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.track, &other.track) && self.epoch == other.epoch
