@@ -1,5 +1,6 @@
 //! The one HTTP listener: API, metrics, health, pages, and the routes the gateways mount.
 
+mod aliases;
 mod api;
 mod metrics;
 mod pages;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, header};
+use axum::middleware;
 use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -39,7 +41,9 @@ pub fn router(state: State, origins: &[String], gateways: impl IntoIterator<Item
         None => api::routes(&state),
     };
     let own = Router::new().merge(api).merge(metrics::routes()).merge(pages::routes()).with_state(state);
-    gateways.into_iter().fold(own, Router::merge)
+    let all = gateways.into_iter().fold(own, Router::merge);
+    // A layer of `all` would run behind its routing; aliases must be resolved before.
+    Router::new().fallback_service(all).layer(middleware::from_fn(aliases::apply))
 }
 
 fn cors(origins: &[String]) -> CorsLayer {

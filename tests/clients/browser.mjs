@@ -12,7 +12,7 @@ what
   --whip URL        publish: the fake camera, or --canvas (stamped picture and beeps), or --video-file F.mjpeg --audio-file F.wav
   --whep URL        play over WebRTC
   --flv URL         play HTTP-FLV or WebSocket-FLV with mpegts.js and Media Source Extensions
-  --page URL        open a page and watch the media element that it plays
+  --page URL        open a page and watch the media element or the canvas that it plays
 how long
   --seconds N       measure for N seconds (10)     --whep-delay MS   wait between --whip and --whep (1500)
 measure
@@ -26,6 +26,8 @@ negotiate
   --width --height  of what is published (640x360)                    --min-kbps --max-kbps  of the published video
 page
   --click SELECTOR  click this first               --ignore-cors     turn the browser's CORS checks off
+  --without LIST    a browser without some of rtc, mse, udp           --state S   only wait until body[data-state] is this
+  --viewport WxH    (1280x720)                     --dark            prefer dark colours
 other
   --chromium PATH   (/usr/bin/chromium)            --verbose         the page's console on stderr`;
 
@@ -35,6 +37,7 @@ const { values: options } = parseArgs({
   options: {
     whip: text, whep: text, flv: text, page: text, seconds: text, 'whep-delay': text, stamp: text, fps: text, shot: text, codec: text, token: text,
     width: text, height: text, 'min-kbps': text, 'max-kbps': text, 'video-file': text, 'audio-file': text, click: text, chromium: text, settle: text,
+    without: text, state: text, viewport: text, dark: flag,
     canvas: flag, 'no-stamp': flag, sdp: flag, cors: flag, 'no-video': flag, 'no-audio': flag, 'ignore-cors': flag, verbose: flag, help: flag,
   },
 });
@@ -89,18 +92,52 @@ async function playFlv(page) {
   }, options.flv);
 }
 
+/** Runs before the page's own scripts: takes away what an older browser would not have, or a firewall would not let through. */
+function withoutFeatures(list) {
+  const names = { rtc: ['RTCPeerConnection', 'webkitRTCPeerConnection'], mse: ['MediaSource', 'ManagedMediaSource', 'WebKitMediaSource'] };
+  for (const name of list.flatMap((feature) => names[feature] ?? [])) delete window[name];
+  if (!list.includes('udp')) return;
+  // Nobody answers on the discard port.
+  const { setRemoteDescription } = RTCPeerConnection.prototype;
+  RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
+    return setRemoteDescription.call(this, { type, sdp: sdp.replace(/ \d+ typ host/g, ' 9 typ host') });
+  };
+}
+
 /** Waits until the page plays something, then watches it without touching it. */
 async function openPage(page) {
+  const errors = (result.pageErrors = []);
+  page.on('pageerror', (error) => errors.push(error.message));
   await page.goto(options.page);
   if (options.click) await page.click(options.click, { timeout: 10000 });
-  await page.waitForFunction(() => [...document.querySelectorAll('video')].some((v) => v.videoWidth > 0 && v.currentTime > 0), null, { timeout: 20000 });
-  await page.evaluate(async () => {
-    const video = [...document.querySelectorAll('video')].find((v) => v.videoWidth > 0);
+  if (options.state) return void (await page.waitForSelector(`body[data-state="${options.state}"]`, { timeout: 20000 }));
+  const playing = () => {
+    const shown = [...document.querySelectorAll('video')].find((v) => v.videoWidth > 0 && v.currentTime > 0);
+    return shown ?? (document.body.dataset.state === 'playing' && document.querySelector('canvas:not([hidden])'));
+  };
+  const found = await page.waitForFunction(playing, null, { timeout: 30000 });
+  await page.evaluate(async (element) => {
+    const drawn = element instanceof HTMLCanvasElement;
+    const video = drawn ? await window.patchbayCanvasVideo(element) : element;
     const watch = (window.patchbayWatching = window.patchbayWatch(video));
     watch.postedAt = performance.now();
     watch.startTime = video.currentTime;
+    if (drawn) return void (window.patchbaySpeaker && watch.meter(window.patchbaySpeaker));
     const sound = video.srcObject ?? video.captureStream();
-    if (sound.getAudioTracks().length) await watch.listen((context) => context.createMediaStreamSource(sound));
+    if (!sound.getAudioTracks().length) return;
+    const context = new AudioContext();
+    const analyser = new AnalyserNode(context);
+    context.createMediaStreamSource(sound).connect(analyser);
+    watch.meter(analyser);
+  }, found);
+}
+
+/** What the page tells programs (window.patchbay), without its long parts. */
+async function readPage(page) {
+  return page.evaluate(() => {
+    const { state, via, fallbacks, stream, firstFrameMs, stats, session, pair, error } = window.patchbay ?? {};
+    const text = (id) => document.getElementById(id)?.innerText;
+    return { state, via, fallbacks, stream, firstFrameMs, stats, session, pair, error, verdict: text('verdict'), way: text('way'), facts: text('stats') };
   });
 }
 
@@ -120,7 +157,7 @@ async function report(page) {
 /** Why the run failed although nothing threw, or null. */
 function verdict(result) {
   const playing = options.whep || options.flv || options.page;
-  if (!playing) return null;
+  if (!playing || options.state) return null;
   if (!options['no-video']) {
     if (!result.frames.callbacks) return 'no picture was shown';
     if (result.advancedSeconds < seconds / 2) return `the picture advanced ${result.advancedSeconds} s in ${seconds} s`;
@@ -134,12 +171,15 @@ const result = { ok: false };
 const watchdog = setTimeout(() => { console.log(JSON.stringify({ ok: false, error: 'the client itself hung' })); process.exit(1); }, (seconds + 90) * 1000);
 const browser = await startChromium(options);
 try {
-  const page = await (await browser.newContext({ viewport: { width: 1280, height: 720 }, bypassCSP: true })).newPage();
+  const [width, height] = (options.viewport ?? '1280x720').split('x').map(Number);
+  const viewport = { width, height };
+  const page = await (await browser.newContext({ viewport, colorScheme: options.dark ? 'dark' : 'light' })).newPage();
   if (options.verbose) page.on('console', (message) => console.error('[page]', message.text()));
   page.on('pageerror', (error) => console.error('[page error]', error.message));
   await page.exposeFunction('patchbayPost', post);
   await page.exposeFunction('patchbayResource', (url) => void resources.push(url));
-  for (const script of ['page_watch.js', 'page_source.js', 'page_rtc.js']) await page.addInitScript({ path: here('browser/' + script) });
+  for (const script of ['page_watch.js', 'page_source.js', 'page_rtc.js', 'page_canvas.js']) await page.addInitScript({ path: here('browser/' + script) });
+  if (options.without) await page.addInitScript(withoutFeatures, options.without.split(','));
   result.chromium = browser.version();
   if (options.page) await openPage(page);
   else await openBlank(page);
@@ -152,7 +192,8 @@ try {
   if (options.flv) await playFlv(page);
   await page.waitForTimeout(seconds * 1000);
   Object.assign(result, await report(page));
-  if (options.shot) writeFileSync(options.shot, await page.screenshot());
+  if (options.page) result.page = await readPage(page);
+  if (options.shot) writeFileSync(options.shot, await page.screenshot({ fullPage: Boolean(options.page) }));
   const fault = verdict(result);
   if (fault) throw new Error(fault);
   result.ok = true;

@@ -9,6 +9,7 @@ mod budget;
 mod demo;
 mod h5;
 mod ledger;
+mod pages;
 mod refusals;
 mod rtmp;
 mod rules;

@@ -3,18 +3,23 @@
 
 import { t, onLanguage, duration, bytes } from "./words.js";
 import { h, byId, setText, keyed, clearKeyed, copyRow, poll, openPage } from "./ui.js";
-import { getJson, request, addresses, inPath, goodName, Problem } from "./api.js";
+import { getJson, callApi, addresses, inPath, goodName, Problem } from "./api.js";
+import { askForToken, isLocked } from "./token.js";
 import { pretty, showPanel } from "./pairs.js";
 
 const REFRESH_MS = 2000;
 // A page of thousands of lines helps nobody; what lies beyond is counted.
 const MOST_SESSIONS = 200;
 
+// What shows nothing without the API.
+const OF_THE_API = ["live-section", "panel-section", "sessions-section"];
+
 let info = null;
+let locked = null;
 
 function urlRows(box, name) {
   const all = addresses(name, info);
-  for (const kind of ["rtmp", "whep", "whip", "flv", "wsflv", "page"]) box.append(copyRow(t(kind), all[kind]).node);
+  for (const kind of ["page", "h5page", "whep", "whip", "rtmp", "flv", "wsflv", "h5"]) box.append(copyRow(t(kind), all[kind]).node);
 }
 
 function trackLine(track) {
@@ -68,7 +73,7 @@ function sessionLine({ id }) {
   end.addEventListener("click", async () => {
     if (end.dataset.armed) {
       end.disabled = true;
-      await request(`/v1/sessions/${encodeURIComponent(id)}`, { method: "DELETE" }).catch(alarm);
+      await callApi(`/v1/sessions/${encodeURIComponent(id)}`, { method: "DELETE" }).catch(alarm);
       return;
     }
     end.dataset.armed = "yes";
@@ -89,12 +94,26 @@ function alarm(error) {
 
 const byName = (a, b) => a.name.localeCompare(b.name);
 
+// The API is closed to this page: what can be done without it stays.
+function lock(problem) {
+  locked = problem;
+  alarm(null);
+  for (const id of OF_THE_API) byId(id).hidden = true;
+  byId("token").hidden = false;
+  askForToken(byId("token"), problem, () => { locked = null; again(); });
+  if (!begun) showBegin();
+  document.body.dataset.state = "locked";
+}
+
 async function refresh() {
+  if (locked) return;
   try {
     info ??= await getJson("/v1/info");
     const [streams, pairs, sessions, pushes] = await Promise.all(["streams", "pairs", "sessions", "pushes"]
       .map(async (what) => (await getJson(`/v1/${what}`))[what] ?? []));
     alarm(null);
+    byId("token").hidden = true;
+    for (const id of OF_THE_API) byId(id).hidden = false;
     setText(byId("version"), `v${info.version}`);
     byId("no-streams").hidden = streams.length > 0;
     keyed(byId("streams"), streams.sort(byName), (s) => s.name, streamCard);
@@ -108,6 +127,7 @@ async function refresh() {
     if (!begun) showBegin();
     document.body.dataset.state = "ready";
   } catch (error) {
+    if (isLocked(error)) return lock(error);
     alarm(error);
     document.body.dataset.state = "error";
   }
@@ -149,5 +169,7 @@ const again = poll(REFRESH_MS, refresh);
 onLanguage(() => {
   for (const id of ["streams", "panel", "pushes", "sessions"]) clearKeyed(byId(id));
   begun = null;
+  byId("token").replaceChildren();
+  if (locked) lock(locked);
   again();
 });

@@ -1,14 +1,16 @@
 // The publish page: camera, screen or test pattern into patchbay over WHIP.
 // Refuses: deciding what becomes of the stream; it shows what the server says it receives.
 //
-// Address: /publish/{stream}?source=camera|rear|screen|pattern&size=1280x720&codec=h264&fps=30&autostart=1&lang=en. For
-// programs: window.patchbay and body[data-state]: idle | connecting | publishing | retrying | failed | stopped.
+// Address: /publish/{stream}?key=…&source=camera|rear|screen|pattern&size=1280x720&codec=h264&fps=30&autostart=1&lang=en.
+// For programs: window.patchbay and body[data-state]: idle | connecting | publishing | retrying | failed | stopped.
 
 import { t, onLanguage, bytes, rate } from "./words.js";
 import { h, byId, setText, copyRow, facts, openPage, overlay, keyed, clearKeyed } from "./ui.js";
-import { getJson, streamFromPath, addresses, inPath } from "./api.js";
+import { getJson, streamFromPath, addresses, inPath, keyQuery, Problem } from "./api.js";
 import { pretty } from "./pairs.js";
-import { Link, orderCodecs, readStats } from "./webrtc.js";
+import { Link } from "./link.js";
+import { RtcConnection, orderCodecs, readStats } from "./webrtc.js";
+import { askForToken, isLocked } from "./token.js";
 import { startPattern } from "./pattern.js";
 
 const CODECS = ["h264", "vp8", "vp9", "av1"];
@@ -28,6 +30,7 @@ let media = null;
 let memory = {};
 let retryAt = 0;
 let info = null;
+let locked = null;
 
 const fps = () => Math.min(60, Math.max(1, Number(query.get("fps")) || 30));
 
@@ -113,9 +116,12 @@ function addTracks(pc) {
 }
 
 const link = new Link({
-  endpoint: `/whip/${inPath(stream)}`,
-  prepare: addTracks,
+  connect() {
+    if (typeof RTCPeerConnection === "undefined") throw new Problem(0, { title: t("noRtc") }, { final: true });
+    return new RtcConnection({ endpoint: `/whip/${inPath(stream)}${keyQuery()}`, prepare: addTracks });
+  },
   onState(state, more) {
+    if (state === "opened") return;
     page.error = more.problem ? { code: more.problem.code, status: more.problem.status, text: problemText(more.problem) } : null;
     retryAt = performance.now() + (more.waitS ?? 0) * 1000;
     page.session = link.session;
@@ -182,7 +188,8 @@ function seenLine() {
 
 // Proof from the other side: the browser's counters say what left, this says what arrived and who watches.
 async function showSeen() {
-  const all = await getJson("/v1/streams").catch(() => null);
+  if (locked) return;
+  const all = await getJson("/v1/streams").catch((problem) => { if (isLocked(problem)) lock(problem); });
   const mine = all?.streams?.find((s) => s.name === stream);
   if (!mine) return;
   const lines = (mine.tracks ?? []).map((track) => ({
@@ -193,12 +200,19 @@ async function showSeen() {
   keyed(byId("seen"), lines, (line) => line.key, seenLine);
 }
 
+// The API is closed to this page; publishing is not.
+function lock(problem) {
+  locked = problem;
+  clearKeyed(byId("seen"));
+  askForToken(byId("seen"), problem, () => { locked = null; second(); readInfo(); });
+}
+
 async function second() {
   if (page.state === "retrying") sayAgain();
-  const pc = link.pc;
-  if (!pc || pc.connectionState !== "connected") return;
-  const stats = await readStats(pc, memory);
-  if (link.pc !== pc) return;
+  const { connection } = link;
+  if (!connection?.isUp) return;
+  const stats = await readStats(connection.pc, memory);
+  if (link.connection !== connection) return;
   page.stats = stats;
   showStats();
   await showSeen();
@@ -207,8 +221,10 @@ async function second() {
 function showUrls() {
   const all = addresses(stream, info);
   byId("watch").href = all.page;
-  byId("urls").replaceChildren(...["page", "rtmp", "flv", "wsflv", "whep"].map((kind) => copyRow(t(kind), all[kind]).node));
+  byId("urls").replaceChildren(...["page", "h5page", "rtmp", "flv", "wsflv", "whep", "h5"].map((kind) => copyRow(t(kind), all[kind]).node));
 }
+
+const readInfo = () => getJson("/v1/info").then((answer) => { info = answer; showUrls(); }).catch(() => {});
 
 // Only what this browser can encode is offered; the first is the default.
 function fillCodecs() {
@@ -231,11 +247,16 @@ function main() {
   title();
   fillCodecs();
   showUrls();
-  getJson("/v1/info").then((answer) => { info = answer; showUrls(); }).catch(() => {});
+  readInfo();
   byId("setup").addEventListener("submit", (event) => { event.preventDefault(); start(); });
   byId("stop").addEventListener("click", stop);
   byId("source").addEventListener("change", hint);
-  onLanguage(() => { title(); fillCodecs(); showUrls(); sayAgain(); hint(); clearKeyed(byId("seen")); second(); });
+  onLanguage(() => {
+    title(); fillCodecs(); showUrls(); sayAgain(); hint();
+    clearKeyed(byId("seen"));
+    if (locked) lock(locked);
+    second();
+  });
   setInterval(second, 1000);
   enter("idle");
   if (query.get("autostart") === "1") start();

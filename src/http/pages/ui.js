@@ -109,6 +109,23 @@ export function poll(everyMs, work) {
   return tick;
 }
 
+const scripts = new Map();
+
+/** Loads a script that is no module, once. */
+export function loadScript(src) {
+  if (!scripts.has(src)) {
+    scripts.set(src, new Promise((resolve, reject) => {
+      const node = h("script", { src, onload: resolve, onerror: () => {
+        scripts.delete(src);
+        node.remove();
+        reject(new Error(t("noServer")));
+      } });
+      document.head.append(node);
+    }));
+  }
+  return scripts.get(src);
+}
+
 /** What every page does first: words and the language button. */
 export function openPage() {
   fillWords();

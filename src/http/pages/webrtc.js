@@ -1,29 +1,39 @@
-// WHIP and WHEP (RFC 9725, draft-ietf-wish-whep) for the pages: one link that opens, reports, retries and says goodbye.
-// Refuses: drawing, and knowing whether it publishes or plays; the caller prepares the connection.
+// WHIP and WHEP (RFC 9725, draft-ietf-wish-whep) for the pages: one connection, codec choice, and figures.
+// Refuses: drawing, trying again (link.js does), and knowing whether it publishes or plays; the caller prepares it.
 
 import { request, Problem } from "./api.js";
 import { t } from "./words.js";
 
-const LONGEST_WAIT_S = 8;
-const ABSENT_STREAM_WAIT_S = 2;
 // A connection that says "disconnected" often heals by itself (a phone changes cells); after this long it will not.
 const HEAL_MS = 4000;
 
-// One POST and the connection it made. Closing is final; a retry makes a new one.
-class Connection {
-  constructor(endpoint) {
-    this.endpoint = endpoint;
+/**
+ * One POST and the connection it made; see `Link` for what it owes.
+ *   endpoint               where to POST the offer
+ *   prepare(pc)            adds transceivers and handlers before the offer
+ *   tweak(sdp)             may change the offer (optional)
+ */
+export class RtcConnection {
+  constructor({ endpoint, prepare, tweak = (sdp) => sdp }) {
+    Object.assign(this, { endpoint, prepare, tweak });
     this.resource = null;
     this.session = null;
     this.closed = false;
+    this.onUp = () => {};
+    this.onLost = () => {};
     this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    this.watch();
   }
+
+  /** Whether media could flow: ICE and DTLS stand. */
+  get isUp() { return this.pc.connectionState === "connected"; }
 
   // The offer leaves without candidates: the server is ICE-lite on a public port and learns this side's address
   // from its checks, so waiting for gathering would only cost time.
-  async open(tweak) {
+  async open() {
+    await this.prepare(this.pc);
     const offer = await this.pc.createOffer();
-    await this.pc.setLocalDescription({ type: "offer", sdp: tweak(offer.sdp) });
+    await this.pc.setLocalDescription({ type: "offer", sdp: this.tweak(offer.sdp) });
     this.postedAt = performance.now();
     const response = await request(this.endpoint, {
       method: "POST",
@@ -34,9 +44,29 @@ class Connection {
     this.resource = place ? new URL(place, response.url).href : null;
     this.session = response.headers.get("patchbay-session");
     const sdp = await response.text();
-    // stop() may have come while the POST was under way: the resource was not known then, it is now.
+    // close() may have come while the POST was under way: the resource was not known then, it is now.
     if (this.closed) return this.forget();
     await this.pc.setRemoteDescription({ type: "answer", sdp });
+  }
+
+  watch() {
+    let healing = 0;
+    const unplugged = () => this.onLost(new Problem(0, { title: t("unplugged") }));
+    this.pc.addEventListener("connectionstatechange", () => {
+      clearTimeout(healing);
+      const state = this.pc.connectionState;
+      if (state === "connected") {
+        this.onUp();
+        // The server's goodbye is a DTLS close_notify; not every browser turns it into a connection state.
+        for (const { transport } of [...this.pc.getSenders(), ...this.pc.getReceivers()]) {
+          if (transport) transport.onstatechange = () => { if (transport.state === "closed") unplugged(); };
+        }
+      } else if (state === "failed") {
+        this.onLost(new Problem(0, { title: t("failed") }));
+      } else if (state === "disconnected") {
+        healing = setTimeout(unplugged, HEAL_MS);
+      }
+    });
   }
 
   // keepalive lets the request outlive the page. A DELETE that fails costs nothing: the server times the session out.
@@ -49,104 +79,6 @@ class Connection {
     this.closed = true;
     this.forget();
     this.pc.close();
-  }
-}
-
-/**
- * Keeps one stream going to or from `endpoint` until `stop()`.
- *   prepare(pc)            adds transceivers and handlers before the offer
- *   tweak(sdp)             may change the offer (optional)
- *   onState(state, more)   "connecting" | "connected" | "retrying" {problem, waitS} | "failed" {problem} | "stopped"
- * "failed" is an answer that the same question would get again (a refusal); everything else is tried again after
- * 1, 2, 4, 8, 8 … seconds, and a name that nobody publishes under every 2 seconds.
- */
-export class Link {
-  constructor({ endpoint, prepare, tweak = (sdp) => sdp, onState }) {
-    Object.assign(this, { endpoint, prepare, tweak, onState });
-    this.connection = null;
-    this.timer = 0;
-    this.attempts = 0;
-    this.reconnects = -1;
-    addEventListener("pagehide", () => this.stop());
-  }
-
-  get pc() { return this.connection?.pc ?? null; }
-  get session() { return this.connection?.session ?? null; }
-  get postedAt() { return this.connection?.postedAt ?? 0; }
-
-  async start() {
-    this.drop();
-    if (typeof RTCPeerConnection === "undefined") {
-      this.onState("failed", { problem: new Problem(0, { title: t("noRtc") }) });
-      return;
-    }
-    const mine = new Connection(this.endpoint);
-    this.connection = mine;
-    this.onState("connecting", {});
-    try {
-      this.watch(mine);
-      await this.prepare(mine.pc);
-      await mine.open(this.tweak);
-    } catch (error) {
-      if (this.connection === mine) this.lost(error instanceof Problem ? error : new Problem(0, { title: String(error.message) }));
-      else mine.close();
-    }
-  }
-
-  watch(mine) {
-    let healing = 0;
-    mine.pc.addEventListener("connectionstatechange", () => {
-      if (this.connection !== mine) return;
-      clearTimeout(healing);
-      const state = mine.pc.connectionState;
-      if (state === "connected") {
-        this.attempts = 0;
-        this.reconnects += 1;
-        this.onState("connected", {});
-        // The server's goodbye is a DTLS close_notify; not every browser turns it into a connection state.
-        for (const { transport } of [...mine.pc.getSenders(), ...mine.pc.getReceivers()]) {
-          if (transport) transport.onstatechange = () => { if (transport.state === "closed") this.unplugged(mine); };
-        }
-      } else if (state === "failed") {
-        this.lost(new Problem(0, { title: t("failed") }));
-      } else if (state === "disconnected") {
-        healing = setTimeout(() => this.unplugged(mine), HEAL_MS);
-      }
-    });
-  }
-
-  unplugged(mine) {
-    if (this.connection === mine && !mine.closed) this.lost(new Problem(0, { title: t("unplugged") }));
-  }
-
-  /** The link is of no use any more (also called by the page when the server no longer knows the session). */
-  lost(problem) {
-    this.drop();
-    const refused = problem.status >= 400 && problem.status < 500 && ![404, 408, 409, 425, 429].includes(problem.status);
-    if (refused) {
-      this.onState("failed", { problem });
-      return;
-    }
-    const absent = problem.code === "stream_not_found";
-    const backoff = Math.min(2 ** this.attempts, LONGEST_WAIT_S);
-    const waitS = absent ? ABSENT_STREAM_WAIT_S : Math.max(backoff, Math.min(problem.retryAfterS || 0, 60));
-    this.attempts += 1;
-    this.onState("retrying", { problem, waitS });
-    this.timer = setTimeout(() => this.start(), waitS * 1000);
-  }
-
-  drop() {
-    clearTimeout(this.timer);
-    this.connection?.close();
-    this.connection = null;
-  }
-
-  stop() {
-    const was = this.connection || this.timer;
-    this.drop();
-    this.timer = 0;
-    this.attempts = 0;
-    if (was) this.onState("stopped", {});
   }
 }
 

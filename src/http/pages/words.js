@@ -3,6 +3,11 @@
 
 const EN = {
   tagline: "Media gateway: push RTMP, watch in a browser; publish from a browser, play RTMP.",
+  apiToken: "API token", use: "Use", locked: "This server shows what it decided only to those who have its API token. Playing and publishing do not need it.",
+  via_whep: "WebRTC", via_flv: "FLV", via_h5: "H5 (MPEG-1)", viaLabel: "Way", viaAny: "Best that works",
+  connectingOver: "Connecting over {via}…", playsOver: "Way: {via}", nothing: "Nothing came within {s} s.",
+  noMse: "This browser has no Media Source Extensions.", noSocket: "This browser has no WebSocket.", noWay: "This browser can play nothing: no WebRTC, no Media Source Extensions, no WebSocket.",
+  alike: "{n} viewers like you", buffered: "Buffered in the player", bitrateAll: "Bit rate", h5page: "Play page, H5 only", h5: "H5 (jsmpeg)",
   home: "Streams", language: "中文", languageTitle: "以中文显示", unreachable: "The server does not answer; trying again.",
   live: "Live streams", none: "Nobody publishes yet. Push one with the command below, or publish from this browser.",
   play: "Play", publish: "Publish", viewers: "viewers", viewer: "viewer", up: "live for", urls: "Addresses",
@@ -39,6 +44,11 @@ const EN = {
 
 const ZH = {
   tagline: "媒体网关：推 RTMP，用浏览器看；用浏览器推流，用 RTMP 播放。",
+  apiToken: "API 令牌", use: "使用", locked: "此服务器只向持有 API 令牌的人显示它的决定。播放和推流不需要令牌。",
+  via_whep: "WebRTC", via_flv: "FLV", via_h5: "H5（MPEG-1）", viaLabel: "方式", viaAny: "自动选择",
+  connectingOver: "正在通过 {via} 连接…", playsOver: "方式：{via}", nothing: "{s} 秒内没有收到数据。",
+  noMse: "此浏览器没有 Media Source Extensions。", noSocket: "此浏览器没有 WebSocket。", noWay: "此浏览器无法播放：没有 WebRTC、Media Source Extensions 和 WebSocket。",
+  alike: "{n} 位与你相同的观众", buffered: "播放器缓冲", bitrateAll: "码率", h5page: "播放页（仅 H5）", h5: "H5（jsmpeg）",
   home: "流列表", language: "English", languageTitle: "Show in English", unreachable: "服务器没有响应，正在重试。",
   live: "正在直播的流", none: "目前没有人推流。用下面的命令推一路，或直接用这个浏览器推流。",
   play: "播放", publish: "推流", viewers: "位观众", viewer: "位观众", up: "已直播", urls: "地址",

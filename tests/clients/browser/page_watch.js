@@ -148,6 +148,17 @@
       };
     }
 
+    /** Like `listen`, levels only: on a page whose policy allows no scripts but its own, so no worklet. */
+    meter(analyser) {
+      analyser.fftSize = 32768;
+      const samples = new Float32Array(analyser.fftSize);
+      setInterval(() => {
+        analyser.getFloatTimeDomainData(samples);
+        const energy = samples.reduce((sum, x) => sum + x * x, 0);
+        this.rms.push(+Math.sqrt(energy / samples.length).toFixed(5));
+      }, 1000);
+    }
+
     async result() {
       await this.order;
       const quality = this.video.getVideoPlaybackQuality();
