@@ -13,6 +13,7 @@ use axum::http::{Method, header};
 use axum::middleware;
 use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
+use patchbay_contract::{Code, Refusal};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -41,7 +42,8 @@ pub fn router(state: State, origins: &[String], gateways: impl IntoIterator<Item
         None => api::routes(&state),
     };
     let own = Router::new().merge(api).merge(metrics::routes()).merge(pages::routes()).with_state(state);
-    let all = gateways.into_iter().fold(own, Router::merge);
+    let nothing = || async { Refusal::new(Code::StreamNotFound, "there is nothing at this address") };
+    let all = gateways.into_iter().fold(own, Router::merge).fallback(nothing);
     // A layer of `all` would run behind its routing; aliases must be resolved before.
     Router::new().fallback_service(all).layer(middleware::from_fn(aliases::apply))
 }

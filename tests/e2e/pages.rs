@@ -19,7 +19,7 @@ fn hub_with_stream() -> (Patchbay, Proc) {
 /// Opens a page with sound on, and waits until it plays.
 fn watch(hub: &Patchbay, path: &str, more: &[&str]) -> Value {
     let url = hub.url(path);
-    let mut args = vec!["--page", &url, "--stamp", "n", "--settle", "0", "--seconds", "4"];
+    let mut args = vec!["--page", &url, "--stamp", "n", "--settle", "0", "--seconds", "3"];
     args.extend(more);
     browser(&args, LIMIT)
 }
@@ -28,7 +28,7 @@ fn watch(hub: &Patchbay, path: &str, more: &[&str]) -> Value {
 #[track_caller]
 fn assert_plays(seen: &Value, via: &str) {
     assert_eq!((text(&seen["page"]["state"]).as_str(), text(&seen["page"]["via"]).as_str()), ("playing", via), "{seen}");
-    assert!(seen["stamps"]["distinct"].as_u64() >= Some(60) && seen["stamps"]["outOfOrder"] == 0, "{seen}");
+    assert!(seen["stamps"]["distinct"].as_u64() > Some(45) && seen["stamps"]["outOfOrder"] == 0, "{seen}");
     assert!(seen["audio"]["loudest"].as_f64() > Some(0.01), "{seen}");
     assert_eq!(seen["pageErrors"], Value::Array(vec![]), "{seen}");
     let video = &seen["page"]["stats"]["video"];
@@ -93,9 +93,7 @@ fn the_h5_page_needs_neither_webrtc_nor_media_source_extensions() {
 fn a_refusal_that_is_the_same_everywhere_is_shown_and_not_tried_on_every_way() {
     let _turn = turn();
     let hub = Patchbay::start("[[routes]]\nstream = \"vip/*\"\nplay_key = \"open-sesame\"\n");
-    for (path, without, via) in
-        [("/play/live/none", "none", "whep"), ("/play/live/none", "rtc", "flv"), ("/h5-play/live/none", "none", "h5")]
-    {
+    for (path, without, via) in [("/play/live/none", "none", "whep"), ("/play/live/none", "rtc,mse", "h5")] {
         let seen = watch(&hub, path, &["--without", without, "--state", "retrying", "--seconds", "1"]);
         assert_eq!(
             (text(&seen["page"]["error"]["code"]).as_str(), text(&seen["page"]["via"]).as_str()),
@@ -105,10 +103,8 @@ fn a_refusal_that_is_the_same_everywhere_is_shown_and_not_tried_on_every_way() {
     }
     let _source = publish(&fixture("baseline-360p.flv"), &hub.rtmp_url("vip/a"));
     hub.wait_live("vip/a");
-    for path in ["/play/vip/a", "/play/vip/a?via=h5"] {
-        let seen = watch(&hub, path, &["--state", "failed", "--seconds", "1"]);
-        assert_eq!(text(&seen["page"]["error"]["code"]), "unauthorized", "{seen}");
-    }
+    let seen = watch(&hub, "/play/vip/a", &["--without", "rtc", "--state", "failed", "--seconds", "1"]);
+    assert_eq!((text(&seen["page"]["error"]["code"]).as_str(), text(&seen["page"]["via"]).as_str()), ("unauthorized", "flv"), "{seen}");
 }
 
 #[test]

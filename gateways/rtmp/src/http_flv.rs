@@ -1,4 +1,4 @@
-//! HTTP-FLV and WebSocket-FLV: `GET /flv/{stream}[.flv]`, `GET /{app}/{name}.flv`, `GET /{app}/{name}.live.flv`.
+//! HTTP-FLV and WebSocket-FLV: `GET /flv/{stream}[.flv]`.
 //!
 //! The same URL upgraded to a WebSocket gives the same bytes in binary messages. A name that is not live is refused
 //! unless `wait=1` is in the query. Refuses: seeking, and range requests.
@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream};
-use patchbay_contract::{Caller, Cause, Code, Leg, PlayRequest, Refusal};
+use patchbay_contract::{Caller, Cause, Leg, PlayRequest, Refusal};
 use patchbay_rules::EndpointKind;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -33,22 +33,15 @@ const MESSAGE_MAX: usize = 1 << 10;
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) fn routes(shared: Arc<Shared>) -> Router {
-    Router::new().route("/flv/{*stream}", get(by_name)).route("/{app}/{name}", get(by_alias)).with_state(shared)
+    Router::new().route("/flv/{*stream}", get(by_name)).with_state(shared)
 }
 
 async fn by_name(State(shared): State<Arc<Shared>>, Path(stream): Path<String>, request: Request) -> Response {
     let stream = stream.strip_suffix(".flv").unwrap_or(&stream);
-    answer(shared, "", stream, request).await
+    answer(shared, stream, request).await
 }
 
-async fn by_alias(State(shared): State<Arc<Shared>>, Path((app, name)): Path<(String, String)>, request: Request) -> Response {
-    let Some(name) = name.strip_suffix(".live.flv").or_else(|| name.strip_suffix(".flv")) else {
-        return open_to_all(Refusal::new(Code::StreamNotFound, "there is nothing at this address").into_response());
-    };
-    answer(shared, &app, name, request).await
-}
-
-async fn answer(shared: Arc<Shared>, app: &str, name: &str, request: Request) -> Response {
+async fn answer(shared: Arc<Shared>, name: &str, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &shared).await.ok();
     let query = parts.uri.query().unwrap_or_default();
@@ -60,7 +53,7 @@ async fn answer(shared: Arc<Shared>, app: &str, name: &str, request: Request) ->
         token: bearer(&parts.headers).or_else(|| naming::key(&[query], "")),
         operator: false,
     };
-    let leg = match play(&shared, app, name, query, caller).await {
+    let leg = match play(&shared, name, query, caller).await {
         Ok(leg) => leg,
         Err(refusal) => return open_to_all(refusal.into_response()),
     };
@@ -79,8 +72,8 @@ async fn answer(shared: Arc<Shared>, app: &str, name: &str, request: Request) ->
     }
 }
 
-async fn play(shared: &Shared, app: &str, name: &str, query: &str, caller: Caller) -> Result<Leg, Refusal> {
-    let stream = naming::stream_name(app, name)?;
+async fn play(shared: &Shared, name: &str, query: &str, caller: Caller) -> Result<Leg, Refusal> {
+    let stream = naming::stream_name("", name)?;
     let sink = shared.hub.kind_of(&stream, EndpointKind::Rtmp).default_sink();
     let wait = url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "wait" && value == "1");
     shared.hub.play(PlayRequest { stream, sink, caller, wait }).await

@@ -26,8 +26,7 @@ async fn ffmpeg_publishes_and_ffprobe_plays_over_rtmp_and_http_flv() {
     let urls = [
         gateway.rtmp_url("live/demo"),
         format!("http://{}/flv/live/demo", gateway.http),
-        format!("http://{}/live/demo.flv", gateway.http),
-        format!("http://{}/live/demo.live.flv", gateway.http),
+        format!("http://{}/flv/live/demo.flv", gateway.http),
     ];
     for url in urls {
         let (streams, packets) = probe(&url).await;

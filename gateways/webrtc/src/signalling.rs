@@ -52,9 +52,6 @@ pub(crate) fn routes(gateway: App) -> Router {
     Router::new()
         .route("/whip/{*stream}", get(nothing).post(whip))
         .route("/whep/{*stream}", get(nothing).post(whep))
-        // URL habits of SRS players and encoders.
-        .route("/rtc/v1/whip/", get(nothing).post(srs_whip))
-        .route("/rtc/v1/whep/", get(nothing).post(srs_whep))
         .route("/webrtc/sessions/{id}", any(session))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(cors)
@@ -79,7 +76,6 @@ struct Request {
     headers: HeaderMap,
     token: Option<String>,
     wait: bool,
-    app_stream: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -87,8 +83,6 @@ struct Parameters {
     #[serde(alias = "key")]
     token: Option<String>,
     wait: Option<String>,
-    app: Option<String>,
-    stream: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Request {
@@ -101,13 +95,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Request {
             let (scheme, token) = v.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
         });
-        let app_stream = query.stream.map(|stream| format!("{}/{stream}", query.app.as_deref().unwrap_or("live")));
         Ok(Self {
             peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0),
             headers: parts.headers.clone(),
             token: bearer.or(query.token),
             wait: query.wait.is_some_and(|w| w == "1" || w == "true"),
-            app_stream,
         })
     }
 }
@@ -128,11 +120,6 @@ impl Request {
         let given: String = given.chars().take(80).collect();
         Err(Refusal::new(Code::Unsupported, format!("Content-Type is {given:?}; send {wanted}")))
     }
-
-    fn srs_stream(&self) -> Result<StreamName, Refusal> {
-        let name = self.app_stream.as_deref();
-        Ok(name.ok_or_else(|| Refusal::new(Code::BadRequest, "give the stream as ?app=live&stream=NAME"))?.parse()?)
-    }
 }
 
 async fn whip(State(app): State<App>, Path(stream): Path<String>, request: Request, body: Bytes) -> Result<Response, Refusal> {
@@ -141,14 +128,6 @@ async fn whip(State(app): State<App>, Path(stream): Path<String>, request: Reque
 
 async fn whep(State(app): State<App>, Path(stream): Path<String>, request: Request, body: Bytes) -> Result<Response, Refusal> {
     play(app, stream.parse()?, request, body).await
-}
-
-async fn srs_whip(State(app): State<App>, request: Request, body: Bytes) -> Result<Response, Refusal> {
-    publish(app, request.srs_stream()?, request, body).await
-}
-
-async fn srs_whep(State(app): State<App>, request: Request, body: Bytes) -> Result<Response, Refusal> {
-    play(app, request.srs_stream()?, request, body).await
 }
 
 fn read_offer(request: &Request, body: &[u8], role: Role) -> Result<Offer, Refusal> {

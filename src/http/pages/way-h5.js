@@ -14,6 +14,8 @@ const LIBRARY = "/assets/vendor/jsmpeg-player-6.1.2.min.js";
 const BUFFERS = { videoBufferSize: 512 * 1024, audioBufferSize: 128 * 1024 };
 // Pictures that are given to the library ahead of their decoding.
 const AHEAD_MAX = 2;
+// How long a browser may take to start its sound before it is taken for a refusal.
+const SOUND_WAIT_MS = 2000;
 // A picture that waits for longer shows a device that is too slow: on to the newest picture that needs no other.
 const LATE_MS = 800;
 
@@ -143,12 +145,13 @@ export class Connection {
     const out = this.player?.audioOut;
     if (!out) return;
     out.volume = volume;
-    if (out.gain) out.gain.gain.value = volume;
+    out.gain.gain.value = volume;
     if (volume === 0 || out.unlocked) return;
-    // Allowed at once, or by the click that brought us here, or not before the next one.
-    await Promise.race([out.context.resume(), new Promise((later) => setTimeout(later, 500))]).catch(() => {});
-    if (out.context.state === "running") out.unlock();
-    else if (!this.closed) this.screen.set({ muted: true });
+    // Allowed at once, or by the click that brought us here, or not before the next one: then the page says so.
+    const refused = setTimeout(() => { if (!this.closed) this.screen.set({ muted: true }); }, SOUND_WAIT_MS);
+    await out.context.resume();
+    clearTimeout(refused);
+    out.unlock();
   }
 
   close() {

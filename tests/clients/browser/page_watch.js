@@ -148,15 +148,16 @@
       };
     }
 
-    /** Like `listen`, levels only: on a page whose policy allows no scripts but its own, so no worklet. */
+    /** Like `listen`, levels only, twice a second: on a page whose policy allows no scripts but its own, so no worklet. */
     meter(analyser) {
+      this.analyser = analyser;
       analyser.fftSize = 32768;
       const samples = new Float32Array(analyser.fftSize);
       setInterval(() => {
         analyser.getFloatTimeDomainData(samples);
         const energy = samples.reduce((sum, x) => sum + x * x, 0);
         this.rms.push(+Math.sqrt(energy / samples.length).toFixed(5));
-      }, 1000);
+      }, 500);
     }
 
     async result() {
