@@ -16,7 +16,8 @@ use super::Secret;
 pub struct Route {
     /// Names this route is for: `*` stands for any characters inside a part, `**` for any across parts.
     pub stream: Pattern,
-    /// The kind of endpoint that publishes and plays these names over RTMP and FLV; `rtmp` if not given.
+    /// The kind of endpoint that publishes and plays these names over RTMP and FLV; `rtmp` if not given. `?kind=` in a
+    /// client's URL comes before it.
     #[serde(default)]
     pub kind: Option<RtmpKind>,
     /// Key a publisher must bring (`?key=` in its URL, or a Bearer token). Without one anybody may publish.

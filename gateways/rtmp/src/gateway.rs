@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use patchbay_contract::{GatewayFuture, Hub};
+use patchbay_bus::StreamName;
+use patchbay_contract::{GatewayFuture, Hub, Refusal};
+use patchbay_rules::EndpointKind;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::fanout::Muxes;
-use crate::{connection, http_flv, socket};
+use crate::{connection, http_flv, naming, socket};
 
 /// How long connections may take to say goodbye once asked to.
 const GOODBYE_MAX: Duration = Duration::from_secs(3);
@@ -30,6 +32,13 @@ pub(crate) struct Shared {
     pub(crate) muxes: Arc<Muxes>,
     /// Connections that neither publish nor play yet.
     pub(crate) half_open: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// What a peer is: what it says itself in one of `queries`, else what the route of the name says.
+    pub(crate) fn kind_of(&self, stream: &StreamName, queries: &[&str]) -> Result<EndpointKind, Refusal> {
+        Ok(naming::kind(queries)?.unwrap_or_else(|| self.hub.kind_of(stream, EndpointKind::Rtmp)))
+    }
 }
 
 /// The RTMP and HTTP-FLV gateway.

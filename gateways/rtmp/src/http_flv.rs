@@ -1,7 +1,7 @@
 //! HTTP-FLV and WebSocket-FLV: `GET /flv/{stream}[.flv]`.
 //!
 //! The same URL upgraded to a WebSocket gives the same bytes in binary messages. A name that is not live is refused
-//! unless `wait=1` is in the query. Refuses: seeking, and range requests.
+//! unless `wait=1` is in the query; `kind=` there says what the player is. Refuses: seeking, and range requests.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,7 +18,6 @@ use axum::routing::get;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream};
 use patchbay_contract::{Caller, Cause, Leg, PlayRequest, Refusal};
-use patchbay_rules::EndpointKind;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -74,7 +73,7 @@ async fn answer(shared: Arc<Shared>, name: &str, request: Request) -> Response {
 
 async fn play(shared: &Shared, name: &str, query: &str, caller: Caller) -> Result<Leg, Refusal> {
     let stream = naming::stream_name("", name)?;
-    let sink = shared.hub.kind_of(&stream, EndpointKind::Rtmp).default_sink();
+    let sink = shared.kind_of(&stream, &[query])?.default_sink();
     let wait = url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "wait" && value == "1");
     shared.hub.play(PlayRequest { stream, sink, caller, wait }).await
 }

@@ -1,9 +1,13 @@
-//! From what a peer dialled to a stream name and a key. Refuses: to judge either.
+//! From what a peer dialled to a stream name, a key and a kind. Refuses: to judge the first two.
 
 use patchbay_bus::{BadName, StreamName};
+use patchbay_contract::{Code, Refusal};
+use patchbay_rules::EndpointKind;
 
 /// Longest key that is looked at, bytes.
 const KEY_MAX: usize = 512;
+/// The kinds of endpoint that speak RTMP and FLV.
+const KINDS: [EndpointKind; 3] = [EndpointKind::Rtmp, EndpointKind::Miniprogram, EndpointKind::Cdn];
 /// Longest software name that is kept, bytes.
 const AGENT_MAX: usize = 256;
 
@@ -28,6 +32,21 @@ fn password(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let (user_info, _) = rest.split('/').next()?.rsplit_once('@')?;
     user_info.split_once(':').map(|(_, password)| password.to_owned())
+}
+
+/// The kind of endpoint that a peer says it is, in one of `queries` (`kind=`).
+///
+/// # Errors
+/// A kind that does not speak RTMP or FLV, or none at all: who says something of itself wants it to count.
+pub(crate) fn kind(queries: &[&str]) -> Result<Option<EndpointKind>, Refusal> {
+    let pairs = queries.iter().flat_map(|query| url::form_urlencoded::parse(query.as_bytes()));
+    let mut said = pairs.filter(|(name, _)| name == "kind").map(|(_, value)| value);
+    let Some(word) = said.next() else { return Ok(None) };
+    let known = KINDS.into_iter().find(|kind| kind.name() == word);
+    known.map(Some).ok_or_else(|| {
+        let (word, known): (String, _) = (word.chars().take(32).collect(), KINDS.map(EndpointKind::name).join(", "));
+        Refusal::new(Code::BadRequest, format!("?kind={word:?} is none of {known}; without it the route of the name decides"))
+    })
 }
 
 /// What a peer says it is, shortened; `None` when it says nothing.
@@ -68,6 +87,18 @@ mod tests {
         assert_eq!(key(&["", ""], "rtmp://u:p@h/live").as_deref(), Some("p"));
         assert_eq!(key(&["key="], "rtmp://h/live:a@b"), None);
         assert_eq!(key(&[&format!("key={}", "x".repeat(600))], ""), None);
+    }
+
+    #[test]
+    fn a_peer_may_say_its_kind_and_is_told_when_there_is_no_such() {
+        assert_eq!(kind(&["key=a", ""]), Ok(None));
+        assert_eq!(kind(&["", "key=a&kind=miniprogram"]), Ok(Some(EndpointKind::Miniprogram)));
+        assert_eq!(kind(&["kind=cdn", "kind=rtmp"]), Ok(Some(EndpointKind::Cdn)));
+        for wrong in ["kind=webrtc", "kind=", "kind=Cdn"] {
+            let refusal = kind(&[wrong]).unwrap_err();
+            assert_eq!(refusal.code, Code::BadRequest);
+            assert!(refusal.message.contains("rtmp, miniprogram, cdn"), "{refusal}");
+        }
     }
 
     #[test]

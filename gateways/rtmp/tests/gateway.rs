@@ -11,6 +11,7 @@ use common::{Running, wait_for};
 use patchbay_rtmp::Config;
 use patchbay_rtmp::proto::Error;
 use patchbay_rtmp::proto::client::{ClientEvent, Mode};
+use patchbay_rules::EndpointKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -147,6 +148,22 @@ async fn refusals_reach_the_peer_with_code_and_words() {
     let (code, words) = refused(Client::started(gateway.rtmp, "live/..", Mode::Play).await);
     assert_eq!(code, "NetStream.Play.StreamNotFound");
     assert!(words.starts_with("bad_stream_name: "), "{words}");
+    for mode in [Mode::Publish, Mode::Play] {
+        let (code, words) = refused(Client::started(gateway.rtmp, "live/b?key=secret&kind=phone", mode).await);
+        assert!(code.ends_with(".Failed"), "{code}");
+        assert!(words.starts_with("bad_request: ?kind=\"phone\" is none of rtmp, miniprogram, cdn"), "{words}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_says_its_kind_in_the_query() {
+    let gateway = Running::start(Config::default(), None).await;
+    let _players = [
+        Client::started(gateway.rtmp, "live/a", Mode::Play).await.unwrap(),
+        Client::started(gateway.rtmp, "live/a?kind=miniprogram", Mode::Play).await.unwrap(),
+        Client::started(gateway.rtmp, "live/a?kind=cdn", Mode::Play).await.unwrap(),
+    ];
+    assert_eq!(gateway.hub.kinds(), [EndpointKind::Rtmp, EndpointKind::Miniprogram, EndpointKind::Cdn]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,9 +220,10 @@ async fn http_says_what_is_not_there() {
         ("/live/none.flv", "stream_not_found"),
         ("/flv/a//b", "bad_stream_name"),
         ("/a/b", "stream_not_found"),
+        ("/flv/live/none?kind=phone", "bad_request"),
     ] {
         let answer = http_get(&gateway, path, "").await;
-        let status = if code == "bad_stream_name" { "400" } else { "404" };
+        let status = if code.starts_with("bad_") { "400" } else { "404" };
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
         assert!(answer.contains("application/problem+json") && answer.contains(code), "{path}: {answer}");
         assert!(answer.to_lowercase().contains("access-control-allow-origin: *"), "{path}: {answer}");

@@ -166,20 +166,20 @@ impl Connection {
 
     async fn ask_publish(&self, stream: &StreamName) -> Result<Publication, Refusal> {
         let name = naming::stream_name(&self.connect.app, &stream.name)?;
-        let kind = self.kind_of(&name);
+        let kind = self.kind_of(&name, stream)?;
         let request = PublishRequest { stream: name, kind, caller: self.caller(stream) };
         self.shared.hub.publish(request).await
     }
 
     async fn ask_play(&self, stream: &StreamName) -> Result<Leg, Refusal> {
         let name = naming::stream_name(&self.connect.app, &stream.name)?;
-        let sink = self.kind_of(&name).default_sink();
+        let sink = self.kind_of(&name, stream)?.default_sink();
         let request = PlayRequest { stream: name, sink, caller: self.caller(stream), wait: true };
         self.shared.hub.play(request).await
     }
 
-    fn kind_of(&self, name: &BusName) -> EndpointKind {
-        self.shared.hub.kind_of(name, EndpointKind::Rtmp)
+    fn kind_of(&self, name: &BusName, stream: &StreamName) -> Result<EndpointKind, Refusal> {
+        self.shared.kind_of(name, &[&stream.query, &self.connect.query])
     }
 
     fn caller(&self, stream: &StreamName) -> Caller {

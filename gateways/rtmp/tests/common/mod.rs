@@ -95,6 +95,11 @@ impl TestHub {
         self.seen().causes.iter().filter(|(r, _)| *r == role).map(|(_, c)| c.code).collect()
     }
 
+    /// What the viewers that are there are, in their order.
+    pub fn kinds(&self) -> Vec<EndpointKind> {
+        self.seen().legs.iter().map(|l| l.sink.kind).collect()
+    }
+
     /// Counters of the viewers that are there.
     pub fn viewers(&self) -> Vec<Arc<Counters>> {
         self.seen().legs.iter().map(|l| l.counters.clone()).collect()
