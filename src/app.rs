@@ -181,7 +181,7 @@ async fn reload_rules(board: &Switchboard, again: impl Fn() -> Result<Config, co
 }
 
 /// SIGINT or SIGTERM.
-async fn stop_signal() {
+pub async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {
         Ok(mut terminate) => tokio::select! {

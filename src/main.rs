@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod http;
 mod hub;
+mod interop;
 mod pushes;
 mod secrets;
 

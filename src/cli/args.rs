@@ -39,13 +39,15 @@ pub enum Command {
     Tool(Tool),
 }
 
-/// Subcommands that print something and are done.
+/// Subcommands that find something out, print it and are done.
 #[derive(Debug, Subcommand)]
 pub enum Tool {
     /// Check a configuration file and name every problem; start nothing.
     Check(CheckArgs),
     /// Print which endpoint kinds are passed through and which transcoded, or explain one pair.
     Matrix(MatrixArgs),
+    /// Drive every cell of the matrix with real clients and print which are good.
+    Interop(Box<super::interop::InteropArgs>),
     /// Print the configuration's documentation, JSON schema or a sample.
     Config(ConfigArgs),
     /// Print a completion script for a shell.
@@ -122,7 +124,7 @@ impl DemoArgs {
     }
 }
 
-fn key_value(text: &str) -> Result<Override, String> {
+pub(super) fn key_value(text: &str) -> Result<Override, String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as rtmp.listen=0.0.0.0:1936")?;
     Ok(Override::flag(key.trim(), value))
 }

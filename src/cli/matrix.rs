@@ -51,7 +51,8 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
-fn one_of(kinds: &[EndpointKind]) -> impl TypedValueParser<Value = EndpointKind> + use<> {
+/// Takes one of `kinds` by its name.
+pub(super) fn one_of(kinds: &[EndpointKind]) -> impl TypedValueParser<Value = EndpointKind> + use<> {
     let names: Vec<&'static str> = kinds.iter().map(|kind| kind.name()).collect();
     PossibleValuesParser::new(names).try_map(|name| name.parse::<EndpointKind>().map_err(|e: UnknownKind| e))
 }

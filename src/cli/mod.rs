@@ -1,8 +1,9 @@
-//! The command line: parsed into [`Command`]; what only prints is done here, `run` and `demo` are the caller's.
+//! The command line: parsed into [`Command`]; tools that print are done here, `run` and `demo` are the caller's.
 //!
 //! Exit codes of every subcommand: 0 done, 1 it failed or the configuration has problems, 2 wrong usage.
 
 mod args;
+mod interop;
 mod matrix;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub fn execute(tool: Tool) -> ExitCode {
                 Err(e) => return failed(&e),
             },
         },
+        Tool::Interop(args) => return interop::execute(*args, able),
         Tool::Config(args) => match args.what {
             ConfigDocument::Docs => config::markdown(),
             ConfigDocument::Schema => config::schema_text(),

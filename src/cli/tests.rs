@@ -27,15 +27,27 @@ fn the_definition_is_consistent() {
 
 #[test]
 fn help_of_every_subcommand_is_short_and_has_an_example_and_exit_codes() {
-    fn walk(command: &mut clap::Command) {
-        let help = command.render_long_help().to_string();
-        let name = command.get_name().to_owned();
+    fn walk(command: &clap::Command, above: &[&str]) {
+        let name = command.get_name();
+        let path = [above, &[name]].concat();
+        // What is printed, not what could be: clap has a longer form for texts that this has not.
+        let help = Cli::command().try_get_matches_from([&path[..], &["--help"]].concat()).unwrap_err().to_string();
         assert!(help.lines().count() <= 60, "{name} has {} lines", help.lines().count());
         assert!(help.contains("Example") && help.contains("  patchbay "), "{name} has no example:\n{help}");
         assert!(help.contains("Exit codes"), "{name} does not say its exit codes:\n{help}");
-        command.get_subcommands_mut().for_each(walk);
+        command.get_subcommands().for_each(|below| walk(below, &path));
     }
-    walk(&mut Cli::command());
+    walk(&Cli::command(), &[]);
+}
+
+#[test]
+fn interop_takes_a_deployment_or_makes_one_and_not_both() {
+    let is_wrong = |line: &str| parse(&format!("interop {line}")).is_err();
+    assert!(!is_wrong("--url http://h:8080 --rtmp rtmp://h:1935 --token t --key k --from cdn --to h5"));
+    assert!(!is_wrong("--set transcode.threads=1 --client webrtc=aiortc --strict --seconds 3"));
+    for line in ["--url https://h", "--url h:8080", "--url http://h --set a=b", "--from udp", "--client webrtc=x", "--seconds 1"] {
+        assert!(is_wrong(line), "{line}");
+    }
 }
 
 #[test]

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # nginx with the RTMP module as a CDN's origin. Runs in the foreground until it is killed or its time is over.
-#   nginx_rtmp.sh RTMP_PORT HTTP_PORT [SECONDS]       prints "listening" when both ports accept
+#   nginx_rtmp.sh RTMP_PORT HTTP_PORT [SECONDS [RELAY_URL]]   prints "listening" when both ports accept
 # rtmp://127.0.0.1:RTMP_PORT/live/NAME         publish and play
 # rtmp://127.0.0.1:RTMP_PORT/auth/NAME?key=good   publishing needs the key; another is refused
 # rtmp://127.0.0.1:RTMP_PORT/push/NAME         is relayed to live/NAME
+# rtmp://127.0.0.1:RTMP_PORT/relay/NAME        is relayed to NAME of the application RELAY_URL, on another server
 # http://127.0.0.1:HTTP_PORT/stat              counters, as XML
 set -euo pipefail
-[ $# -ge 2 ] || { sed -n '2,7p' "$0" >&2; exit 2; }
-rtmp=$1 http=$2 seconds=${3:-600}
+[ $# -ge 2 ] || { sed -n '2,8p' "$0" >&2; exit 2; }
+rtmp=$1 http=$2 seconds=${3:-600} relay=${4:-rtmp://127.0.0.1:$1/live}
 dir=$(mktemp -d)
 mkdir "$dir/logs"
 cat > "$dir/nginx.conf" <<CONF
@@ -26,6 +27,7 @@ rtmp {
     application live { live on; record off; wait_video on; }
     application auth { live on; on_publish http://127.0.0.1:$http/on_publish; }
     application push { live on; push rtmp://127.0.0.1:$rtmp/live; }
+    application relay { live on; push "$relay"; }
   }
 }
 http {

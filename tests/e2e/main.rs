@@ -8,6 +8,7 @@ mod support;
 mod budget;
 mod demo;
 mod h5;
+mod interop;
 mod ledger;
 mod pages;
 mod refusals;

@@ -21,6 +21,6 @@ pub use glob::{BadPattern, Pattern};
 pub use kinds::{EndpointKind, UnknownKind};
 pub use ladder::{Ladder, Step};
 pub use plan::{Abilities, Action, CodecSet, Plan, ReasonCode, RuleRef, RuleTable, Source, Verdict, plan};
-pub use render::{docs_page, markdown_table, text_table};
+pub use render::{docs_page, markdown_table, measured_section, text_table, with_measured_section};
 pub use rule::{AudioWish, Policy, Rule, Size, VideoWish};
 pub use table::{Symbol, symbol};

@@ -1,4 +1,6 @@
 //! The matrix as text and as Markdown, and the page `docs/matrix.md`.
+//!
+//! The page is generated but for one section, which is measured: what `patchbay interop` found, between two markers.
 
 use std::fmt::Write;
 
@@ -55,8 +57,24 @@ const EXAMPLES: [(EndpointKind, EndpointKind, Option<&str>, Option<&str>); 5] = 
     (EndpointKind::Sip, EndpointKind::H5, None, None),
 ];
 
-/// The page `docs/matrix.md`; a test keeps the file equal to it.
-pub fn docs_page() -> String {
+/// Before and behind the measured section of a page.
+const MEASURED: [&str; 2] = ["<!-- interop: begin -->\n", "<!-- interop: end -->\n"];
+
+/// The measured section of `page`; `None` when the markers are not there.
+pub fn measured_section(page: &str) -> Option<&str> {
+    let (_, rest) = page.split_once(MEASURED[0])?;
+    rest.split_once(MEASURED[1]).map(|(section, _)| section)
+}
+
+/// `page` with another measured section; `None` when the markers are not there.
+pub fn with_measured_section(page: &str, section: &str) -> Option<String> {
+    let (before, rest) = page.split_once(MEASURED[0])?;
+    let (_, after) = rest.split_once(MEASURED[1])?;
+    Some([before, MEASURED[0], section, MEASURED[1], after].concat())
+}
+
+/// The page `docs/matrix.md` around its measured section; a test keeps the file equal to it.
+pub fn docs_page(measured: &str) -> String {
     let mut out = String::from(HEAD);
     out.push_str(&markdown_table());
     out.push('\n');
@@ -64,6 +82,7 @@ pub fn docs_page() -> String {
         let _ = writeln!(out, "- `{symbol}` {}", symbol.about());
     }
     out.push_str(CORRECTED);
+    let _ = writeln!(out, "{PROVEN}{}{measured}{}", MEASURED[0], MEASURED[1]);
     out.push_str("## Kinds\n\n| kind | what it is |\n|---|---|\n");
     for kind in EndpointKind::ALL {
         let _ = writeln!(out, "| `{kind}` | {} |", kind.about());
@@ -108,6 +127,14 @@ const CORRECTED: &str = "
 The table is corrected by reality, track by track. What the sink refuses is never passed: a source with B-frames is re-encoded
 for a browser although its cell says \"pass\". And nothing is transcoded that is already what would come out: Opus carried in
 RTMP stays Opus on its way to a browser. The reason says which.
+
+";
+
+const PROVEN: &str = "## The matrix as a test
+
+`patchbay interop` drives every cell of the kinds that exist with real clients, counts stamped pictures and sound at both ends, and
+compares the codecs on the wire with the ledger. The tests run it; `patchbay interop --url http://HOST:8080` asks a running deployment.
+`patchbay interop --markdown docs/matrix.md` wrote what follows.
 
 ";
 

@@ -1,7 +1,10 @@
 //! The default matrix cell by cell, the page generated from it, and rules as people write them.
 
 use patchbay_media::Codec;
-use patchbay_rules::{Abilities, Action, EndpointKind, Policy, ReasonCode, Rule, RuleTable, Size, docs_page, explain, symbol, text_table};
+use patchbay_rules::{
+    Abilities, Action, EndpointKind, Policy, ReasonCode, Rule, RuleTable, Size, docs_page, explain, measured_section, symbol, text_table,
+    with_measured_section,
+};
 
 /// The founding table, as it was given: six kinds, every pair.
 const FOUNDING: &str = "
@@ -69,11 +72,22 @@ fn the_text_table_has_every_kind_and_symbol() {
 #[test]
 fn the_page_in_docs_is_the_generated_one() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/matrix.md");
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        std::fs::write(path, docs_page()).unwrap();
-    }
     let on_disk = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(on_disk == docs_page(), "docs/matrix.md is stale: UPDATE_EXPECT=1 cargo test --release -p patchbay-rules rewrites it");
+    let generated = docs_page(measured_section(&on_disk).unwrap_or_default());
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(path, &generated).unwrap();
+        return;
+    }
+    assert!(on_disk == generated, "docs/matrix.md is stale: UPDATE_EXPECT=1 cargo test --release -p patchbay-rules rewrites it");
+}
+
+#[test]
+fn the_measured_section_is_kept_when_the_page_is_made_again_and_can_be_replaced() {
+    let page = docs_page("| a |\n");
+    assert_eq!(measured_section(&page), Some("| a |\n"));
+    assert_eq!(docs_page(measured_section(&page).unwrap()), page);
+    assert_eq!(with_measured_section(&page, "| b |\n"), Some(docs_page("| b |\n")));
+    assert_eq!((measured_section("# Page"), with_measured_section("# Page", "x")), (None, None));
 }
 
 #[derive(serde::Deserialize, serde::Serialize, Debug, PartialEq)]

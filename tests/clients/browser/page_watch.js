@@ -66,6 +66,7 @@
       this.samples = []; // [wall clock ms, stamp] of each readable frame
       this.unreadable = 0;
       this.skipped = 0;
+      this.unread = []; // performance.now() of each frame that was presented and not read: this script was too slow
       this.presented = 0; // frames the compositor was given, from the callback's metadata
       this.callbacks = 0;
       this.flashes = []; // performance.now() milliseconds
@@ -85,11 +86,16 @@
         this.firstFrameAt ??= now;
         this.callbacks++;
         this.firstPresented ??= meta.presentedFrames;
-        this.presented = meta.presentedFrames - this.firstPresented + 1;
+        const presented = meta.presentedFrames - this.firstPresented + 1;
+        for (let missed = presented - this.presented - 1; missed > 0; missed--) this.unread.push(now);
+        this.presented = presented;
         this.size = meta.width + 'x' + meta.height;
         this.video.requestVideoFrameCallback(onFrame);
         const frame = this.grab();
-        if (!frame) return void this.skipped++;
+        if (!frame) {
+          this.unread.push(now);
+          return void this.skipped++;
+        }
         this.inFlight++;
         this.order = this.order.then(() => this.read(frame, performance.timeOrigin + now, meta.expectedDisplayTime));
       };
@@ -167,6 +173,7 @@
         samples: this.samples,
         unreadable: this.unreadable,
         skipped: this.skipped,
+        unread: this.unread,
         callbacks: this.callbacks,
         presented: this.presented,
         looks: this.looks.size,

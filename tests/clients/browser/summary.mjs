@@ -71,7 +71,7 @@ export function summariseWatch(raw, since, options) {
   return {
     size: raw.size,
     firstFrameMs: raw.firstFrameAt === null ? null : Math.max(0, Math.round(raw.firstFrameAt - since)),
-    frames: { presented: raw.presented, callbacks: raw.callbacks, skipped: raw.skipped, unreadable: raw.unreadable, looks: raw.looks, dropped: raw.dropped },
+    frames: { presented: raw.presented, callbacks: raw.callbacks, skipped: raw.skipped, unread: later(raw.unread).length, unreadable: raw.unreadable, looks: raw.looks, dropped: raw.dropped },
     stamps: summariseStamps(samples, options),
     lipSyncMs: summariseLipSync(later(raw.flashes), later(raw.beeps)),
     audio: { seconds: raw.rms.length, rms: percentile(raw.rms.map((x) => x * 1e5), 0.5) / 1e5, loudest: Math.max(0, ...raw.rms) },
