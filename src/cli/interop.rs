@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use patchbay_rules::{Abilities, EndpointKind, RuleTable};
+use patchbay_rules::{EndpointKind, RuleTable};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -27,7 +27,7 @@ Publishes a stamped picture with beeps as every kind of source, and plays it as 
 stock jsmpeg, aiortc and nginx-rtmp, as far as they are installed. A cell is green when its viewers saw 95 % of the
 pictures without a gap, heard the beeps, and got the codecs that their rows of the ledger (/v1/pairs) name.
 
-Exit codes: 0 no cell is red; 1 one is, or it failed; 2 wrong usage.")]
+Exit codes: 0 no cell is red; 1 one is, none could be tested, or it failed; 2 wrong usage.")]
 pub struct InteropArgs {
     /// Test this running patchbay.
     #[arg(long, value_name = "URL", value_parser = http_url)]
@@ -107,11 +107,11 @@ enum Error {
     Json(#[from] serde_json::Error),
 }
 
-/// Drives the matrix, prints the grid, and gives the exit code. `able`: what this build can transcode.
-pub fn execute(args: InteropArgs, able: &Abilities) -> ExitCode {
+/// Drives the matrix, prints the grid, and gives the exit code.
+pub fn execute(args: InteropArgs) -> ExitCode {
     let (strict, stop) = (args.strict, CancellationToken::new());
     stop_on_signal(stop.clone());
-    match drive(args, able, stop) {
+    match drive(args, stop) {
         Err(error) => super::failed(&error),
         Ok(report) if report.is_good(strict) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
@@ -129,9 +129,9 @@ fn stop_on_signal(stop: CancellationToken) {
     });
 }
 
-fn drive(args: InteropArgs, able: &Abilities, stop: CancellationToken) -> Result<Report, Error> {
+fn drive(args: InteropArgs, stop: CancellationToken) -> Result<Report, Error> {
     let (json, markdown) = (args.json.clone(), args.markdown.clone());
-    let report = interop::run(options(args, able)?, stop, |cell| println!("{}", cell.line()))?;
+    let report = interop::run(options(args)?, stop, |cell| println!("{}", cell.line()))?;
     println!("\n{}", report.text().trim_end());
     if let Some(path) = json {
         write(&path, &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
@@ -148,14 +148,15 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(path, text).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
-fn options(args: InteropArgs, able: &Abilities) -> Result<Options, Error> {
+fn options(args: InteropArgs) -> Result<Options, Error> {
     let all_when_empty = |kinds: Vec<EndpointKind>| if kinds.is_empty() { interop::KINDS.to_vec() } else { kinds };
     let (target, predicted) = match args.url {
         Some(url) => (Target::Running { url, rtmp: args.rtmp, token: args.token }, None),
         None => {
             let config = config::load(args.config.as_deref(), &args.set)?;
             let token = config.api.token.as_ref().map(|token| token.reveal().to_owned());
-            let predicted = Some((RuleTable::new(config.rules), *able));
+            let able = config.transcode.abilities();
+            let predicted = Some((RuleTable::new(config.rules), able));
             // As it was typed: the instance reads it again.
             let set = args.set.iter().map(|set| format!("{}={}", set.keys.join("."), set.text.as_deref().unwrap_or_default()));
             (Target::Own { file: args.config, set: set.collect(), token }, predicted)

@@ -37,7 +37,7 @@ pub fn execute(tool: Tool) -> ExitCode {
                 Err(e) => return failed(&e),
             },
         },
-        Tool::Interop(args) => return interop::execute(*args, able),
+        Tool::Interop(args) => return interop::execute(*args),
         Tool::Config(args) => match args.what {
             ConfigDocument::Docs => config::markdown(),
             ConfigDocument::Schema => config::schema_text(),

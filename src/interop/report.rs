@@ -123,9 +123,11 @@ impl Report {
         self.cells.iter().filter(|cell| is(&cell.state)).count()
     }
 
-    /// Whether every cell that could be tested is green; `strict`: every cell.
+    /// Whether every cell that could be tested is green, and one could; `strict`: every cell.
     pub fn is_good(&self, strict: bool) -> bool {
-        self.count(|s| matches!(s, State::Red(_))) == 0 && (!strict || self.count(|s| matches!(s, State::Untested(_))) == 0)
+        let green = self.count(|s| *s == State::Green);
+        let untested = self.count(|s| matches!(s, State::Untested(_)));
+        green > 0 && green + if strict { 0 } else { untested } == self.cells.len()
     }
 
     fn cell(&self, from: EndpointKind, to: EndpointKind) -> Option<&Cell> {
@@ -251,6 +253,8 @@ mod tests {
         assert!(!report.is_good(false));
         report.cells.remove(1);
         assert!(report.is_good(false) && !report.is_good(true));
+        report.cells.remove(0);
+        assert!(!report.is_good(false), "nothing was tested");
     }
 
     #[test]
