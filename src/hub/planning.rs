@@ -67,6 +67,7 @@ impl Switchboard {
                 video = %decided.video.reason, audio = %decided.audio.reason, "pair planned"
             );
         }
+        row.sink.settle(&decided, &described);
         row.plan = Some(decided);
         released.into_iter().flatten().for_each(|handle| self.release(handle));
     }

@@ -15,8 +15,10 @@ use crate::video::share::Seat;
 /// This many failures within [`FAILURE_WINDOW`] end the rendition.
 const FAILURES_MAX: usize = 5;
 const FAILURE_WINDOW: MediaTime = MediaTime::from_secs(10);
-/// Pause before the n-th rebuild in a row, so that five failures are not used up in a millisecond.
+/// Pause before a rebuild, as often as there were failures in the [`ROW`] before it: five failures are not used up in a
+/// millisecond, and a decoder that met a second of noise takes the very next key frame.
 const PAUSE: MediaTime = MediaTime::from_millis(150);
+const ROW: MediaTime = MediaTime::from_millis(800);
 /// How long one turn may last before others get theirs.
 pub(crate) const TURN_MAX: MediaTime = MediaTime::from_millis(15);
 
@@ -120,7 +122,8 @@ impl Failures {
         while self.0.front().is_some_and(|&at| time - at > FAILURE_WINDOW) {
             self.0.pop_front();
         }
-        (self.0.len() < FAILURES_MAX).then(|| (0..self.0.len()).fold(time, |at, _| at + PAUSE))
+        let in_a_row = self.0.iter().filter(|&&at| time - at < ROW).count();
+        (self.0.len() < FAILURES_MAX).then(|| (1..in_a_row).fold(time, |at, _| at + PAUSE))
     }
 }
 

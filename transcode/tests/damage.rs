@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::*;
 use patchbay_bus::EndReason;
-use patchbay_media::{Codec, Frame, MediaTime, Target, VideoTarget};
+use patchbay_media::{Codec, Frame, MediaTime, Target, TrackInfo, VideoTarget};
 
 const H264: Target =
     Target::Video(VideoTarget { codec: Codec::H264, size: None, frame_rate_max: None, bitrate_bps: 800_000, gop_ms: 2_000 });
@@ -49,6 +51,37 @@ fn damaged_video_never_panics_and_recovers() {
         let healthy = out.frames.iter().filter(|f| f.pts - first >= MediaTime::from_millis(5_000)).count();
         assert_eq!(healthy, 30, "{info} -> {target}: {:?}", out.stats);
     }
+}
+
+/// Nothing but noise for so long that the decoder is given up more than once, in real time.
+#[test]
+fn pictures_come_back_within_a_second_of_the_first_good_key_frame() {
+    const GARBAGE: std::ops::Range<usize> = 15..120;
+    let h264 = h264("garbage.mp4", "320x180", 8, &["-bf", "0", "-g", "60", "-keyint_min", "60", "-sc_threshold", "0"]);
+    let mpeg1 = mpeg1("garbage.ts", "320x180", 8, &["-bf", "0", "-g", "60"]);
+    let play = |(info, frames): &(TrackInfo, Vec<Frame>), target: &Target| {
+        assert!(frames[GARBAGE.end].key, "good again with a key frame");
+        let mut rig = rig(info.clone(), target);
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+        let begin = Instant::now();
+        for (i, frame) in frames.iter().enumerate() {
+            let due = Duration::from_nanos((frame.dts - frames[0].dts).as_nanos() as u64);
+            std::thread::sleep(due.saturating_sub(begin.elapsed()));
+            let mut frame = frame.clone();
+            if GARBAGE.contains(&i) {
+                frame.payload = (0..frame.payload.len()).map(|_| dice.next() as u8).collect::<Vec<_>>().into();
+            }
+            rig.push(&frame);
+        }
+        let out = rig.finish();
+        let good = frames[GARBAGE.end].pts;
+        let back = out.frames.iter().find(|frame| frame.pts >= good).unwrap_or_else(|| panic!("{info} -> {target}: {:?}", out.stats));
+        let after = back.pts - good;
+        assert!(after < MediaTime::from_secs(1), "{info} -> {target}: {after:?} after the first good key frame; {:?}", out.stats);
+    };
+    std::thread::scope(|scope| {
+        [(&h264, H264), (&h264, MPEG1), (&mpeg1, H264)].map(|(source, target)| scope.spawn(move || play(source, &target)));
+    });
 }
 
 #[test]

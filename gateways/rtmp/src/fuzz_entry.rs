@@ -1,14 +1,21 @@
 //! One function per fuzz target, so that the fuzzer and the replay of saved inputs in this crate's
 //! tests run the same code. Each must return, whatever the bytes are.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
+use patchbay_bus::{Bus, EndReason};
+use patchbay_contract::{Cause, Publication};
+use patchbay_media::MediaTime;
+use tokio_util::sync::CancellationToken;
 
 use crate::flv::tag::{AudioTag, VideoTag};
+use crate::ingest::Ingest;
 use crate::proto::amf0;
 use crate::proto::chunk::{ChunkReader, Limits, encode_message};
 use crate::proto::client::{ClientSession, Mode};
 use crate::proto::handshake::Handshake;
-use crate::proto::message::Body;
+use crate::proto::message::{Body, Data};
 use crate::proto::server::{Event, Refusal, ServerConfig, ServerSession};
 use crate::proto::url::RtmpUrl;
 
@@ -18,8 +25,14 @@ const LIMITS: Limits = Limits { message: 64 * 1024, chunk_streams: 8, buffered: 
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target with the name of its folder of saved inputs.
-pub const TARGETS: [Target; 5] =
-    [("chunk_reader", chunk_reader), ("amf0", amf0), ("rtmp_server", rtmp_server), ("rtmp_client", rtmp_client), ("flv_tag", flv_tag)];
+pub const TARGETS: [Target; 6] = [
+    ("chunk_reader", chunk_reader),
+    ("amf0", amf0),
+    ("rtmp_server", rtmp_server),
+    ("rtmp_client", rtmp_client),
+    ("flv_tag", flv_tag),
+    ("flv_ingest", flv_ingest),
+];
 
 /// The first byte says how the rest is cut; what is read must not depend on it, and must survive
 /// being written and read again.
@@ -122,6 +135,32 @@ pub fn rtmp_client(data: &[u8]) {
         session.take_output();
     }
     session.finish();
+}
+
+/// A publisher from its first tag to its end, on a bus of its own. Each tag is a byte that says what it is and how much later
+/// than the one before, two bytes of length, and its body.
+pub fn flv_ingest(mut data: &[u8]) {
+    let (Ok(name), bus) = ("live/a".parse(), Bus::new()) else { return };
+    let Ok(publisher) = bus.publish(name) else { return };
+    let publication = Publication::new(1, publisher, Arc::default(), CancellationToken::new(), Box::new(|_, _| {}));
+    let mut ingest = Ingest::new(publication);
+    let mut timestamp = 0u32;
+    while let Some(([kind, high, low], rest)) = data.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+        let (body, rest) = rest.split_at(length);
+        data = rest;
+        timestamp = timestamp.wrapping_add(u32::from(kind >> 2) * 40);
+        let (body, arrival) = (Bytes::copy_from_slice(body), MediaTime::from_millis(timestamp.into()));
+        match kind & 3 {
+            0 => ingest.audio(timestamp, body, arrival),
+            1 => {
+                let values = amf0::decode_all(&body).unwrap_or_default();
+                ingest.data(&Data { name: "onMetaData".into(), values });
+            }
+            _ => ingest.video(timestamp, body, arrival),
+        }
+    }
+    ingest.end(EndReason::Finished, Cause::peer("closed"));
 }
 
 /// A tag body, read and written until it stands still.

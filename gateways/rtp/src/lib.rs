@@ -3,6 +3,8 @@
 //! Owns: turning frames in the bus's layout into RTP payloads, once per frame however many peers get them.
 //! Refuses: sockets, SRTP, sequence numbers, timestamps (they differ per peer).
 
+#[doc(hidden)]
+pub mod fuzz_entry;
 pub mod h264;
 pub mod opus;
 mod payloads;

@@ -10,8 +10,11 @@
 //! packets to its `viewer`s; `peer` is the only file that drives str0m.
 
 mod answer;
+mod clock;
 mod config;
 mod directory;
+#[doc(hidden)]
+pub mod fuzz_entry;
 mod gateway;
 mod ingest;
 mod interfaces;

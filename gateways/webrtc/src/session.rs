@@ -9,12 +9,13 @@ use patchbay_bus::{EndReason, Signal};
 use patchbay_contract::{Cause, Leg, Publication, SessionId};
 use str0m::Event;
 
+use crate::clock::WallClock;
 use crate::directory::{Admission, SessionKey};
 use crate::ingest::Ingest;
 use crate::lane::Lanes;
 use crate::peer::{Outcome, Peer};
 use crate::socket::{Outbox, Path, Socket};
-use crate::viewer::{Viewer, WallClock};
+use crate::viewer::Viewer;
 
 /// What signalling hands to a worker.
 pub(crate) struct Opening {

@@ -156,12 +156,13 @@ async fn play(app: App, stream: StreamName, request: Request, body: Bytes) -> Re
 /// What the viewer takes, by its own offer.
 fn sink(kind: EndpointKind, offer: &Offer, strict: bool) -> Sink {
     let profiles = if strict { offer.h264.iter().map(|p| p.idc).collect() } else { vec![66, 77, 100] };
-    let video = VideoAccept { codec: Codec::H264, reorder_frames_max: Some(0), h264_profiles: Some(profiles), side_max: None };
+    let video = VideoAccept { h264_profiles: Some(profiles), ..VideoAccept::h264_realtime() };
     let audio = AudioAccept { codec: Codec::Opus, sample_rates: None, channels_max: Some(2) };
     Sink {
         kind,
         video: if offer.h264.is_empty() { Vec::new() } else { vec![video] },
         audio: if offer.opus { vec![audio] } else { Vec::new() },
+        is_rigid: false,
     }
 }
 

@@ -15,6 +15,7 @@ use str0m::format::Codec;
 use str0m::media::{MediaAdded, MediaKind, Mid, Pt};
 use str0m::rtp::{RtpWrite, SeqNo, Ssrc};
 
+use crate::clock::{RtpClock, WallClock};
 use crate::directory::SessionKey;
 use crate::lane::{Lanes, Packed};
 
@@ -27,46 +28,16 @@ const KEY_WAIT_MAX: Duration = Duration::from_millis(400);
 const PACKETS_PER_MS: u32 = 64;
 /// Frames queued for pacing at most; beyond, the viewer's network is not what is slow, its share of it is.
 const QUEUE_FRAMES_MAX: usize = 1_024;
+/// How long, in media time, a track that is ready waits for the rest of the one before: more than a transcode adds.
+const SWITCH_WAIT_MAX: MediaTime = MediaTime::from_millis(400);
 /// Distance of catch-up frames on the RTP clock.
 const CATCH_UP_STEP: MediaTime = MediaTime::from_millis(1);
-/// Sender reports tell a wall clock this far behind bus time: str0m refuses one that lies ahead of now, and a source
-/// may stamp a little ahead. The same for audio and video, so lips stay in sync.
-const WALL_LEAD: MediaTime = MediaTime::from_secs(1);
-
 /// Browsers bring sound and picture together only as far as 30 ms (libwebrtc's `StreamSynchronization` leaves less alone)
 /// and stop on the side they come from. Transcoded sound is always the late one, so they would stop with it late for good:
 /// its sender reports therefore tell at most this much less than the true time, which lets them stop in the middle.
 const SYNC_BIAS_MAX: MediaTime = MediaTime::from_millis(25);
 /// Each packet's lateness weighs one part in this many.
 const LATENESS_WEIGHT: i64 = 16;
-
-/// Bus time as `Instant`s.
-#[derive(Clone, Copy)]
-pub(crate) struct WallClock {
-    instant: Instant,
-    bus: MediaTime,
-}
-
-impl WallClock {
-    pub(crate) fn new() -> Self {
-        Self { instant: Instant::now(), bus: patchbay_bus::now() }
-    }
-
-    /// How long after `pts` it is now.
-    fn lateness(&self, pts: MediaTime, now: Instant) -> MediaTime {
-        self.bus + MediaTime::from(now.saturating_duration_since(self.instant)) - pts
-    }
-
-    fn of(&self, pts: MediaTime, now: Instant) -> Instant {
-        let offset = pts - WALL_LEAD - self.bus;
-        let at = if offset < MediaTime::ZERO {
-            self.instant.checked_sub(offset.abs().to_duration())
-        } else {
-            self.instant.checked_add(offset.to_duration())
-        };
-        at.unwrap_or(now).min(now)
-    }
-}
 
 struct Queued {
     packed: Arc<Packed>,
@@ -78,40 +49,28 @@ struct Queued {
     live: bool,
 }
 
-/// How far an audio timestamp may be from where the one before ended and still be taken for its continuation.
-const SEAM_MAX: MediaTime = MediaTime::from_millis(8);
-/// How far continued timestamps may drift from bus time before they are set right.
-const DRIFT_MAX: MediaTime = MediaTime::from_millis(40);
-
-/// Bus time to RTP timestamps of one sender.
-///
-/// Bus time is corrected for skew by fractions of a millisecond. A jitter buffer takes timestamps literally and would
-/// fill every such seam with invented sound; so audio goes on exactly where it ended. Sender reports still tell the true
-/// bus time of each timestamp, and lips stay in sync.
-struct RtpClock {
-    rate_hz: u32,
-    offset: u32,
-    continuous: bool,
-    /// Where the last packet ended, in ticks, and how far that was from bus time.
-    last: Option<(i64, i64)>,
+/// Where the feed points now.
+struct Upcoming {
+    uid: TrackUid,
+    /// What had been sent when the feed turned: it begins with the first key frame past that. Not past what has been sent
+    /// since: a rendition comes later than its source, and would never overtake it.
+    after: Option<MediaTime>,
+    /// Its frames from that key frame on, while the old track still has some to come before it.
+    waiting: Vec<Arc<Packed>>,
 }
 
-impl RtpClock {
-    fn new(kind: Kind, rate_hz: u32) -> Self {
-        Self { rate_hz, offset: rand::random(), continuous: kind == Kind::Audio, last: None }
+impl Upcoming {
+    /// Keeps frames that are to be sent when its turn comes.
+    fn keep(&mut self, frames: &[Arc<Packed>]) {
+        let begins = |packed: &Packed| packed.key && self.after.is_none_or(|sent| packed.pts > sent);
+        let skipped = if self.waiting.is_empty() { frames.iter().position(|p| begins(p)).unwrap_or(frames.len()) } else { 0 };
+        self.waiting.extend_from_slice(&frames[skipped..]);
     }
 
-    fn stamp(&mut self, pts: MediaTime, duration: MediaTime) -> u32 {
-        let bus = pts.to_ticks(self.rate_hz);
-        let mut ticks = bus;
-        if self.continuous {
-            let within = |distance: i64, limit: MediaTime| distance.abs() <= limit.to_ticks(self.rate_hz);
-            if let Some((end, bias)) = self.last.filter(|(_, bias)| within(*bias, DRIFT_MAX)) {
-                ticks = if within(bus + bias - end, SEAM_MAX) { end } else { bus + bias };
-            }
-            self.last = Some((ticks + duration.to_ticks(self.rate_hz), ticks - bus));
-        }
-        (ticks as u32).wrapping_add(self.offset)
+    /// Whether its turn has come, when the old track has come to `reached`.
+    fn is_due(&self, reached: Option<MediaTime>) -> bool {
+        let (Some(first), Some(last)) = (self.waiting.first(), self.waiting.last()) else { return false };
+        reached.is_none_or(|reached| reached >= first.pts) || last.pts - first.pts > SWITCH_WAIT_MAX
     }
 }
 
@@ -124,11 +83,8 @@ struct Sender {
     clock: RtpClock,
     seq: u64,
     current: Option<TrackUid>,
-    /// Taken over at its first key frame past `switch_after`.
-    upcoming: Option<TrackUid>,
-    /// What had been sent when the feed turned. Not what has been sent since: a rendition comes later than its source,
-    /// and would never overtake it.
-    switch_after: Option<MediaTime>,
+    /// Taken over where it begins, once everything before that was sent.
+    upcoming: Option<Upcoming>,
     need_key: bool,
     /// When to send the cached group after all.
     force_at: Option<Instant>,
@@ -176,7 +132,6 @@ impl Viewer {
             seq: u64::from(rand::random::<u16>() >> 1),
             current: None,
             upcoming: None,
-            switch_after: None,
             need_key: kind == Kind::Video,
             force_at: None,
             sent_pts: None,
@@ -204,39 +159,40 @@ impl Viewer {
     /// Frames of a lane.
     pub(crate) fn deliver(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, uid: TrackUid, frames: &[Arc<Packed>]) {
         let key = self.key;
-        let Some(sender) = self.senders.iter_mut().find(|s| s.current == Some(uid) || s.upcoming == Some(uid)) else { return };
-        for packed in frames {
-            if sender.upcoming == Some(uid) && !sender.switch(key, packed, rtc, lanes) {
-                continue;
+        let Some(sender) = self.senders.iter_mut().find(|s| s.reads(uid)) else { return };
+        if let Some(upcoming) = sender.upcoming.as_mut().filter(|u| u.uid == uid) {
+            upcoming.keep(frames);
+            if upcoming.is_due(sender.sent_pts) {
+                sender.switch(key, rtc, lanes);
             }
-            if sender.need_key && !packed.key {
-                continue;
+        } else {
+            for packed in frames {
+                if sender.upcoming.as_ref().is_some_and(|u| u.is_due(Some(packed.pts))) {
+                    sender.switch(key, rtc, lanes);
+                    break;
+                }
+                sender.take(packed);
             }
-            sender.need_key = false;
-            sender.force_at = None;
-            // After a switch to a track that lags behind: what has been heard is not said again.
-            if sender.kind == Kind::Audio && sender.sent_pts.is_some_and(|sent| packed.pts <= sent) {
-                continue;
-            }
-            sender.push(packed.clone(), packed.pts, true);
-            if sender.queue.len() > QUEUE_FRAMES_MAX {
-                self.leg.counters().skipped.fetch_add(sender.queue.len() as u64, std::sync::atomic::Ordering::Relaxed);
-                sender.queue.clear();
-                sender.need_key = sender.kind == Kind::Video;
-                request_key(lanes, uid);
-            }
+        }
+        if sender.queue.len() > QUEUE_FRAMES_MAX {
+            self.leg.counters().skipped.fetch_add(sender.queue.len() as u64, std::sync::atomic::Ordering::Relaxed);
+            sender.queue.clear();
+            sender.need_key = sender.kind == Kind::Video;
+            sender.current.into_iter().for_each(|uid| request_key(lanes, uid));
         }
     }
 
     /// A lane has ended: what is upcoming is taken at once.
     pub(crate) fn lane_ended(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, uid: TrackUid, now: Instant) {
         let key = self.key;
-        for sender in self.senders.iter_mut().filter(|s| s.current == Some(uid) || s.upcoming == Some(uid)) {
+        for sender in self.senders.iter_mut().filter(|s| s.reads(uid)) {
             lanes.detach(key, uid);
-            if sender.upcoming == Some(uid) {
+            if sender.current != Some(uid) {
                 sender.upcoming = None;
+            } else if sender.upcoming.as_ref().is_some_and(|u| u.is_due(None)) {
+                sender.switch(key, rtc, lanes);
             } else {
-                sender.current = sender.upcoming.take();
+                sender.current = sender.upcoming.take().map(|u| u.uid);
                 if let Some(next) = sender.current {
                     sender.join(next, rtc, lanes, now);
                 }
@@ -290,7 +246,7 @@ impl Viewer {
     /// Leaves all lanes.
     pub(crate) fn leave(&mut self, lanes: &mut Lanes) {
         for sender in &mut self.senders {
-            for uid in sender.current.take().into_iter().chain(sender.upcoming.take()) {
+            for uid in sender.current.take().into_iter().chain(sender.upcoming.take().map(|u| u.uid)) {
                 lanes.detach(self.key, uid);
             }
         }
@@ -298,12 +254,27 @@ impl Viewer {
 }
 
 impl Sender {
+    fn reads(&self, uid: TrackUid) -> bool {
+        self.current == Some(uid) || self.upcoming.as_ref().is_some_and(|u| u.uid == uid)
+    }
+
+    /// A frame of the current track.
+    fn take(&mut self, packed: &Arc<Packed>) {
+        if self.need_key && !packed.key {
+            return;
+        }
+        self.need_key = false;
+        self.force_at = None;
+        // After a switch to a track that lags behind: what has been heard is not said again.
+        if self.kind == Kind::Video || self.sent_pts.is_none_or(|sent| packed.pts > sent) {
+            self.push(packed.clone(), packed.pts, true);
+        }
+    }
+
     fn follow(&mut self, key: SessionKey, point: Option<&Point>, rtc: &Rtc, lanes: &mut Lanes, now: Instant) {
         let wanted = point.map(|p| p.track.uid());
-        if self.upcoming != wanted
-            && let Some(gone) = self.upcoming.take()
-        {
-            lanes.detach(key, gone);
+        if let Some(gone) = self.upcoming.take_if(|u| Some(u.uid) != wanted) {
+            lanes.detach(key, gone.uid);
         }
         let Some(point) = point else {
             if let Some(gone) = self.current.take() {
@@ -317,21 +288,23 @@ impl Sender {
         if !ended || self.current == Some(uid) {
             lanes.attach(key, point);
         }
-        if self.current == Some(uid) || self.upcoming == Some(uid) || ended {
+        if self.reads(uid) || ended {
             return;
         }
-        // Sound has nothing to wait for: every packet is a beginning.
-        let now_or_never = |old: TrackUid| self.kind == Kind::Audio || lanes.outdated(key, old);
+        // Sound has nothing to wait for: every packet is a beginning. And before the first picture there is none to go on from.
+        let now_or_never = |old: TrackUid| self.kind == Kind::Audio || self.sent_pts.is_none() || lanes.outdated(key, old);
         if let Some(old) = self.current.filter(|&old| now_or_never(old)) {
             lanes.detach(key, old);
             self.current = None;
         }
         if self.current.is_some() {
-            self.upcoming = Some(uid);
-            self.switch_after = self.sent_pts;
-            if self.kind == Kind::Video {
+            let mut upcoming = Upcoming { uid, after: self.sent_pts, waiting: Vec::new() };
+            // The key frame that brought the change about has passed already.
+            upcoming.keep(&lanes.newest_group(uid));
+            if upcoming.waiting.is_empty() {
                 point.track.keyframes().request();
             }
+            self.upcoming = Some(upcoming);
         } else {
             self.current = Some(uid);
             self.join(uid, rtc, lanes, now);
@@ -374,19 +347,15 @@ impl Sender {
         }
     }
 
-    /// Whether `packed`, of the upcoming lane, is where it takes over.
-    fn switch(&mut self, key: SessionKey, packed: &Packed, rtc: &Rtc, lanes: &mut Lanes) -> bool {
-        if !packed.key || self.switch_after.is_some_and(|sent| packed.pts <= sent) {
-            return false;
-        }
-        if let Some(old) = std::mem::replace(&mut self.current, self.upcoming.take()) {
+    /// Goes over to the upcoming lane, with what has waited.
+    fn switch(&mut self, key: SessionKey, rtc: &Rtc, lanes: &mut Lanes) {
+        let Some(Upcoming { uid, waiting, .. }) = self.upcoming.take() else { return };
+        if let Some(old) = self.current.replace(uid) {
             lanes.detach(key, old);
         }
-        if let Some(uid) = self.current {
-            self.choose_format(uid, rtc, lanes);
-        }
-        self.need_key = false;
-        true
+        self.choose_format(uid, rtc, lanes);
+        self.need_key = true;
+        waiting.iter().for_each(|packed| self.take(packed));
     }
 
     fn choose_format(&mut self, uid: TrackUid, rtc: &Rtc, lanes: &Lanes) {
@@ -443,36 +412,4 @@ fn payload_type(rtc: &Rtc, mid: Mid, codec: Codec, profile_idc: Option<u8>) -> O
     let usable = || remote.iter().filter_map(|pt| rtc.codec_config().find(|p| p.pt() == *pt && p.spec().codec == codec));
     let same = |idc: u8| usable().find(|p| p.spec().format.profile_level_id.is_some_and(|id| (id >> 16) as u8 == idc));
     profile_idc.and_then(same).or_else(|| usable().next()).map(|p| p.pt())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn steps(clock: &mut RtpClock, stamps_us: impl IntoIterator<Item = i64>) -> Vec<u32> {
-        let frame = MediaTime::from_millis(20);
-        let all: Vec<u32> = stamps_us.into_iter().map(|us| clock.stamp(MediaTime::from_micros(us), frame)).collect();
-        all.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect()
-    }
-
-    #[test]
-    fn skew_correction_leaves_no_seams_in_audio() {
-        let mut clock = RtpClock::new(Kind::Audio, 48_000);
-        assert!(steps(&mut clock, (0..3_000).map(|i| i * 20_010)).iter().all(|&step| step == 960));
-    }
-
-    #[test]
-    fn a_pause_keeps_its_length_and_drift_is_set_right() {
-        let mut clock = RtpClock::new(Kind::Audio, 48_000);
-        assert_eq!(steps(&mut clock, [0, 20_000, 420_000, 440_000]), [960, 19_200, 960]);
-        let drifting = steps(&mut clock, (0..10_000).map(|i| 1_000_000 + i * 20_010));
-        let odd: Vec<_> = drifting.iter().filter(|&&step| step != 960).collect();
-        assert_eq!(odd.len(), 2, "100 ms of drift in 200 s: {odd:?}");
-    }
-
-    #[test]
-    fn video_follows_bus_time() {
-        let mut clock = RtpClock::new(Kind::Video, 90_000);
-        assert_eq!(steps(&mut clock, [0, 33_300, 66_700]), [2_997, 3_006]);
-    }
 }

@@ -15,12 +15,12 @@ use patchbay_contract::Cause;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::WallClock;
 use crate::directory::{Directory, SessionKey};
 use crate::lane::Lanes;
 use crate::session::{Opening, Patience, Session, Surroundings, Wiring};
 use crate::socket::{Bound, Inbox, Outbox, Path, Socket};
 use crate::stun;
-use crate::viewer::WallClock;
 
 /// Commands and strayed datagrams that may wait for a worker.
 const MAILBOX: usize = 1_024;

@@ -21,6 +21,8 @@
 pub mod aac;
 mod codec;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz_entry;
 pub mod h264;
 mod reorder;
 mod target;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use patchbay_media::{Codec, Kind, TrackInfo};
+use patchbay_media::{Codec, Kind, Target, TrackInfo};
 
-use crate::EndpointKind;
+use crate::{Action, EndpointKind, Plan, Source};
 
 /// A video format a sink takes. `None` in a limit means "any".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct VideoAccept {
     pub h264_profiles: Option<Vec<u8>>,
     /// Longest longer and shorter side in pixels (so that portrait is judged like landscape).
     pub side_max: Option<(u32, u32)>,
+    /// It shows pictures of odd sides askew.
+    pub even_sides: bool,
+    /// The only width and height it takes.
+    pub size: Option<(u32, u32)>,
 }
 
 /// An audio format a sink takes. `None` in a limit means "any".
@@ -54,6 +58,20 @@ pub enum Refuses {
         /// Of the source.
         height: u32,
     },
+    /// It cannot show an odd size.
+    OddSize {
+        /// Of the source.
+        width: u32,
+        /// Of the source.
+        height: u32,
+    },
+    /// It began with another size, and takes no other.
+    SizeChange {
+        /// Of the source.
+        width: u32,
+        /// Of the source.
+        height: u32,
+    },
     /// It does not play the sample rate.
     SampleRate(u32),
     /// It plays fewer channels.
@@ -68,6 +86,8 @@ impl fmt::Display for Refuses {
             Self::BFrames { depth } => write!(f, "the source has B-frames (reorder depth {depth}), which cannot be reordered by"),
             Self::Profile { name, idc } => write!(f, "H.264 {name} (profile {idc}) is not decoded by"),
             Self::Size { width, height } => write!(f, "{width}x{height} is too large for"),
+            Self::OddSize { width, height } => write!(f, "the odd size {width}x{height} is not shown right by"),
+            Self::SizeChange { width, height } => write!(f, "a change of size to {width}x{height} is not followed by"),
             Self::SampleRate(rate) => write!(f, "{rate} Hz is not played by"),
             Self::Channels(n) => write!(f, "{n} channels are too many for"),
         }
@@ -77,12 +97,12 @@ impl fmt::Display for Refuses {
 impl VideoAccept {
     /// Takes every variant of `codec`.
     pub const fn any(codec: Codec) -> Self {
-        Self { codec, reorder_frames_max: None, h264_profiles: None, side_max: None }
+        Self { codec, reorder_frames_max: None, h264_profiles: None, side_max: None, even_sides: false, size: None }
     }
 
     /// H.264 as real-time decoders take it: no B-frames; Baseline, Main and High.
     pub fn h264_realtime() -> Self {
-        Self { codec: Codec::H264, reorder_frames_max: Some(0), h264_profiles: Some(vec![66, 77, 100]), side_max: None }
+        Self { reorder_frames_max: Some(0), h264_profiles: Some(vec![66, 77, 100]), ..Self::any(Codec::H264) }
     }
 
     /// Why this format does not cover `track`; `None` if it does. What the source has not said yet is not held against it.
@@ -104,7 +124,11 @@ impl VideoAccept {
         if self.side_max.is_some_and(|(l, s)| long > l.max(s) || short > l.min(s)) {
             return Some(Refuses::Size { width: shape.width, height: shape.height });
         }
-        None
+        let (width, height) = (shape.width, shape.height);
+        if self.even_sides && (width % 2 != 0 || height % 2 != 0) {
+            return Some(Refuses::OddSize { width, height });
+        }
+        self.size.filter(|size| width != 0 && *size != (width, height)).map(|_| Refuses::SizeChange { width, height })
     }
 }
 
@@ -143,9 +167,34 @@ pub struct Sink {
     pub video: Vec<VideoAccept>,
     /// Audio formats.
     pub audio: Vec<AudioAccept>,
+    /// It reads size and sample rate once, and shows noise when they change. See [`Self::settle`].
+    pub is_rigid: bool,
 }
 
 impl Sink {
+    /// A rigid sink is to get for as long as it is connected what this plan sends it.
+    pub fn settle(&mut self, plan: &Plan, source: &Source<'_>) {
+        if !self.is_rigid {
+            return;
+        }
+        let video = match plan.video.action {
+            Action::Transcode(Target::Video(target)) => target.size,
+            Action::Pass => source.video.and_then(TrackInfo::video_shape).map(|shape| (shape.width, shape.height)),
+            _ => None,
+        };
+        let audio = match plan.audio.action {
+            Action::Transcode(Target::Audio(target)) => Some(target.sample_rate),
+            Action::Pass => source.audio.and_then(TrackInfo::audio_shape).map(|shape| shape.sample_rate),
+            _ => None,
+        };
+        if let Some(size) = video.filter(|(width, _)| *width != 0) {
+            self.video.iter_mut().for_each(|accept| accept.size = Some(size));
+        }
+        if let Some(rate) = audio.filter(|rate| *rate != 0) {
+            self.audio.iter_mut().for_each(|accept| accept.sample_rates = Some(vec![rate]));
+        }
+    }
+
     /// Why the sink refuses `track`; `None` if one of its formats covers it. The reason is that of the format which comes
     /// nearest: one of the same codec before "codec".
     pub fn refuses(&self, track: &TrackInfo) -> Option<Refuses> {
@@ -181,7 +230,11 @@ impl EndpointKind {
         let (video, audio) = match self {
             // Chromium decodes High although it never offers it.
             Self::Webrtc | Self::Mix => (vec![VideoAccept::h264_realtime()], vec![opus()]),
-            Self::H5 => (vec![VideoAccept::any(Codec::Mpeg1)], vec![AudioAccept::of(Codec::Mp2, &MPEG1_RATES, 2)]),
+            // jsmpeg leaves B-pictures out, and takes two columns and rows at a time.
+            Self::H5 => (
+                vec![VideoAccept { reorder_frames_max: Some(0), even_sides: true, ..VideoAccept::any(Codec::Mpeg1) }],
+                vec![AudioAccept::of(Codec::Mp2, &MPEG1_RATES, 2)],
+            ),
             Self::Miniprogram => (vec![VideoAccept::h264_realtime()], vec![aac()]),
             Self::Rtmp | Self::Cdn => (
                 vec![VideoAccept { reorder_frames_max: Some(16), ..VideoAccept::any(Codec::H264) }],
@@ -202,7 +255,8 @@ impl EndpointKind {
                 [Codec::Aac, Codec::Opus, Codec::Mp2, Codec::Mp3].map(AudioAccept::any).into(),
             ),
         };
-        Sink { kind: self, video, audio }
+        // jsmpeg's WebAssembly decoders ask for size and rate once.
+        Sink { kind: self, video, audio, is_rigid: self == Self::H5 }
     }
 }
 

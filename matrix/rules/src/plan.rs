@@ -191,6 +191,8 @@ reasons! {
     BFrames, "b_frames", "Transcoded: the source has B-frames and the sink cannot put them in order.";
     ProfileNotAccepted, "profile_not_accepted", "Transcoded: the sink does not decode the H.264 profile.";
     SizeTooLarge, "size_too_large", "Transcoded: the picture is larger than the sink takes.";
+    OddSize, "odd_size", "Transcoded: the picture has an odd width or height, which the sink does not show right.";
+    SizeChange, "size_change", "Transcoded: the picture is of another size than the sink began with, and it cannot follow.";
     SampleRate, "sample_rate", "Transcoded: the sink does not play the sample rate.";
     Channels, "channels", "Transcoded: the sink plays fewer channels.";
     RuleTranscode, "rule_transcode", "Transcoded: the sink would take the source, but the rule asks for something else.";
@@ -213,6 +215,8 @@ impl Refuses {
             Self::BFrames { .. } => ReasonCode::BFrames,
             Self::Profile { .. } => ReasonCode::ProfileNotAccepted,
             Self::Size { .. } => ReasonCode::SizeTooLarge,
+            Self::OddSize { .. } => ReasonCode::OddSize,
+            Self::SizeChange { .. } => ReasonCode::SizeChange,
             Self::SampleRate(_) => ReasonCode::SampleRate,
             Self::Channels(_) => ReasonCode::Channels,
         }

@@ -94,7 +94,8 @@ pub struct VideoWish {
     #[serde(default, deserialize_with = "within::<_, 16, 100_000>", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16, max = 100_000))]
     pub bitrate_kbps: Option<u32>,
-    /// Size of the picture, such as `"1280x720"`; the source's when left out.
+    /// Size of the picture, such as `"1280x720"`, turned for a source that stands upright; the source's when left out.
+    /// A picture of another shape gets bars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
     /// Frames per second at most, 1 to 120; the source's when left out.
@@ -130,11 +131,18 @@ pub struct AudioWish {
 }
 
 impl VideoWish {
+    /// The size that is wished for of a source of this shape: turned, if the source stands upright and the wish lies.
+    pub(crate) fn size_for(&self, source: &VideoShape) -> Option<(u32, u32)> {
+        let Size { width, height } = self.size?;
+        let turned = source.width < source.height && width > height || source.width > source.height && width < height;
+        Some(if turned { (height, width) } else { (width, height) })
+    }
+
     /// Whether a source of this codec and shape needs no encode to be what is wished for.
     pub(crate) fn met_by(&self, codec: Codec, shape: Option<&VideoShape>) -> bool {
         let shape = shape.copied().unwrap_or_default();
         self.codec.is_none_or(|c| c == codec)
-            && self.size.is_none_or(|s| (s.width, s.height) == (shape.width, shape.height))
+            && self.size_for(&shape).is_none_or(|size| size == (shape.width, shape.height))
             && self.fps.is_none_or(|max| shape.frame_rate.is_some_and(|rate| rate <= f64::from(max) + 0.01))
             && self.bitrate_kbps.is_none()
             && self.gop_ms.is_none()

@@ -22,9 +22,11 @@ const BITRATES: [(u64, u32); 8] = [
 
 /// The encode that makes `shape` what is wished for within what `accept` takes; `None` if no encoder's output would do.
 pub(crate) fn video(wish: &VideoWish, shape: &VideoShape, accept: &VideoAccept) -> Option<VideoTarget> {
-    let wanted = wish.size.map_or((shape.width, shape.height), |s| (s.width, s.height));
-    let fitted = even(accept.side_max.map_or(wanted, |max| fit(wanted, max)));
-    let size = (fitted != (shape.width, shape.height)).then_some(fitted);
+    let wanted = wish.size_for(shape).unwrap_or((shape.width, shape.height));
+    let fitted = accept.size.unwrap_or_else(|| even(accept.side_max.map_or(wanted, |max| fit(wanted, max))));
+    // Players of MPEG-1 read the size once: it must not change with the source's.
+    let named = fitted != (shape.width, shape.height) || accept.codec == Codec::Mpeg1 && fitted.0 != 0;
+    let size = named.then_some(fitted);
     let rate = wish.fps.map(f64::from).or(shape.frame_rate).unwrap_or(30.0);
     let target = VideoTarget {
         codec: accept.codec,

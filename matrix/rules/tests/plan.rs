@@ -40,6 +40,7 @@ fn each_reason_code_is_reached() {
         video: vec![],
         ..webrtc.clone()
     };
+    let begun = Sink { video: vec![VideoAccept { size: Some((640, 360)), ..VideoAccept::any(Codec::Mpeg1) }], ..webrtc.clone() };
     let video = |rules: &RuleTable, sink: &Sink, spec: &str, able| decide(rules, sink, spec, "none", able).0;
     let audio = |rules: &RuleTable, sink: &Sink, spec: &str, able| decide(rules, sink, "none", spec, able).1;
     let seen = [
@@ -50,6 +51,8 @@ fn each_reason_code_is_reached() {
         (BFrames, video(&matrix, &webrtc, "h264:high:bframes=2", all)),
         (ProfileNotAccepted, video(&matrix, &webrtc, "h264:high422", all)),
         (SizeTooLarge, video(&matrix, &small, "h264", all)),
+        (OddSize, video(&matrix, &EndpointKind::H5.default_sink(), "mpeg1:427x241", all)),
+        (SizeChange, video(&matrix, &begun, "mpeg1:426x240", all)),
         (SampleRate, audio(&rule("audio = 'pass'"), &EndpointKind::H5.default_sink(), "mp2:22050", all)),
         (Channels, audio(&matrix, &mono_phone, "opus:2", all)),
         (RuleTranscode, audio(&rule("audio = { bitrate_kbps = 96 }"), &webrtc, "opus", all)),
@@ -105,7 +108,7 @@ fn targets_are_resolved_from_the_source() {
     use EndpointKind::{H5, Rtmp, Sip, Webrtc};
     assert_eq!(target(Webrtc, Kind::Video, "h265:1920x1080"), "h264-4000k-gop2000ms");
     assert_eq!(target(Webrtc, Kind::Video, "h265:640x360"), "h264-800k-gop2000ms");
-    assert_eq!(target(H5, Kind::Video, "h264"), "mpeg1-4000k-gop2000ms");
+    assert_eq!(target(H5, Kind::Video, "h264"), "mpeg1-1280x720-4000k-gop2000ms");
     assert_eq!(target(H5, Kind::Audio, "aac:44100:2"), "mp2-44100-2ch-128k");
     assert_eq!(target(Rtmp, Kind::Audio, "opus"), "aac-48000-2ch-128k");
     assert_eq!(target(Rtmp, Kind::Audio, "pcma"), "aac-8000-1ch-32k");
@@ -119,10 +122,49 @@ fn a_picture_too_large_is_scaled_into_the_limit_in_either_orientation() {
         kind: EndpointKind::Webrtc,
         video: vec![VideoAccept { side_max: Some((1_280, 720)), ..VideoAccept::any(Codec::H264) }],
         audio: vec![],
+        is_rigid: false,
     };
     for (spec, size) in [("h264:1920x1080", (1_280, 720)), ("h264:1080x1920", (720, 1_280)), ("h264:2000x500", (1_280, 320))] {
         let (video, _) = decide(&RuleTable::default(), &sink, spec, "none", Abilities::all());
         assert!(matches!(video.action, Action::Transcode(Target::Video(t)) if t.size == Some(size)), "{video:?}");
+    }
+}
+
+/// Plans again and again for one jsmpeg viewer while its source changes; the target of each video and audio.
+fn targets_of_jsmpeg(rules: &RuleTable, source: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut sink = EndpointKind::H5.default_sink();
+    let word = |verdict: &Verdict| match verdict.action {
+        Action::Transcode(target) => target.to_string(),
+        other => other.name().to_owned(),
+    };
+    let mut once = |(video, audio): &(&str, &str)| {
+        let (video, audio) = (track(Kind::Video, video), track(Kind::Audio, audio));
+        let source = Source { kind: EndpointKind::Rtmp, stream: "live/x", video: video.as_ref(), audio: audio.as_ref() };
+        let plan = plan(rules, &source, &sink, &Abilities::all());
+        sink.settle(&plan, &source);
+        (word(&plan.video), word(&plan.audio))
+    };
+    source.iter().map(|source| once(source)).collect()
+}
+
+#[test]
+fn a_jsmpeg_viewer_keeps_the_size_and_rate_it_began_with() {
+    let words = |video: &str, audio: &str| (video.to_owned(), audio.to_owned());
+    let large = words("mpeg1-1280x720-4000k-gop2000ms", "mp2-44100-2ch-128k");
+    let changes = [("h264:1280x720", "aac:44100:2"), ("h264:854x480:bframes=3", "aac:48000:2"), ("h264:720x1280", "aac:22050:2")];
+    assert_eq!(targets_of_jsmpeg(&RuleTable::default(), &changes), [large.clone(), large.clone(), large]);
+    let passed = words("pass", "pass");
+    let changes = [("none", "none"), ("mpeg1:640x360", "mp2:48000:2"), ("mpeg1:320x180", "mp2:44100:2"), ("mpeg1:640x360", "mp2:48000:2")];
+    let other = words("mpeg1-640x360-1600k-gop2000ms", "mp2-48000-2ch-128k");
+    assert_eq!(targets_of_jsmpeg(&RuleTable::default(), &changes), [words("absent", "absent"), passed.clone(), other, passed]);
+}
+
+#[test]
+fn a_preset_is_turned_for_a_source_that_stands_upright() {
+    let preset = rule("to = ['h5']\nvideo = { codec = 'mpeg1', size = '320x180', fps = 15, gop_ms = 1000 }");
+    for (spec, target) in [("h264:1280x720", "mpeg1-320x180-15fps-600k-gop1000ms"), ("h264:720x1280", "mpeg1-180x320-15fps-600k-gop1000ms")]
+    {
+        assert_eq!(targets_of_jsmpeg(&preset, &[(spec, "none")])[0].0, target);
     }
 }
 
@@ -213,7 +255,14 @@ fn any_sink() -> impl Strategy<Value = Sink> {
     let profiles = prop::option::of(prop::collection::vec(prop::sample::select(vec![66u8, 77, 100, 122]), 0..4));
     let side = || prop_oneof![0u32..2_000, any::<u32>()];
     let video = (any_codec(), prop::option::of(0u8..4), profiles, prop::option::of((side(), side()))).prop_map(
-        |(codec, reorder_frames_max, h264_profiles, side_max)| VideoAccept { codec, reorder_frames_max, h264_profiles, side_max },
+        |(codec, reorder_frames_max, h264_profiles, side_max)| VideoAccept {
+            codec,
+            reorder_frames_max,
+            h264_profiles,
+            side_max,
+            even_sides: false,
+            size: None,
+        },
     );
     let rates = prop::option::of(prop::collection::vec(prop::sample::select(vec![8_000u32, 16_000, 44_100, 48_000, 7]), 0..4));
     let audio = (any_codec(), rates, prop::option::of(0u8..4)).prop_map(|(codec, sample_rates, channels_max)| AudioAccept {
@@ -222,7 +271,7 @@ fn any_sink() -> impl Strategy<Value = Sink> {
         channels_max,
     });
     let stated = (any_kind(), prop::collection::vec(video, 0..4), prop::collection::vec(audio, 0..4))
-        .prop_map(|(kind, video, audio)| Sink { kind, video, audio });
+        .prop_map(|(kind, video, audio)| Sink { kind, video, audio, is_rigid: false });
     prop_oneof![stated, any_kind().prop_map(EndpointKind::default_sink)]
 }
 

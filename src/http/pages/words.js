@@ -84,7 +84,7 @@ const ZH = {
   // Verdicts by their code. English has none: there the server's own sentence, which knows more, is shown.
   why_pass_accepted: "接收方可直接接收", why_rule_pass: "规则要求直通，接收方可接收", why_already_target: "源已经是目标格式",
   why_codec_not_accepted: "接收方不支持此编码", why_b_frames: "源含 B 帧，接收方无法重排", why_profile_not_accepted: "接收方不能解码此 H.264 档次",
-  why_size_too_large: "画面超过接收方上限", why_sample_rate: "接收方不支持此采样率", why_channels: "声道数超过接收方上限",
+  why_size_too_large: "画面超过接收方上限", why_odd_size: "宽或高为奇数，接收方无法正确显示", why_size_change: "接收方不能跟随画面尺寸变化", why_sample_rate: "接收方不支持此采样率", why_channels: "声道数超过接收方上限",
   why_rule_transcode: "规则要求转码", why_rule_codec_refused: "接收方不支持规则要求的编码", why_rule_drop: "规则不发送",
   why_no_track: "源中没有", why_sink_takes_none: "接收方不接收此类轨道", why_no_decoder: "没有可用的解码器", why_no_encoder: "没有可用的编码器",
 };

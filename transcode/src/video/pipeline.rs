@@ -62,7 +62,9 @@ impl EncodeStage {
         if self.next_due.is_some_and(|due| pts + slack < due && due - pts <= interval) {
             return true;
         }
-        let due = self.next_due.filter(|&due| pts - due < interval).unwrap_or(pts);
+        // A picture about on time sets the clock: where every second one is due it stays every second one, however the
+        // source's clock drifts.
+        let due = self.next_due.filter(|&due| pts - due < interval && (pts - due).abs() > slack).unwrap_or(pts);
         self.next_due = Some(due + interval);
         false
     }

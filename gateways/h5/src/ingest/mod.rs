@@ -1,13 +1,14 @@
 //! [`Ingest`]: a publisher's transport stream becomes tracks and frames on the bus.
 //!
 //! Owns the tracks of one publication and its clock. Refuses: sockets, and to end the session for damage; what cannot be used
-//! is counted as lost and named in the log once.
+//! is counted as lost, and the first of a kind named in the log.
 
 mod audio;
 pub(crate) mod mpeg_video;
 pub(crate) mod sound;
 mod video;
 
+use std::mem::discriminant;
 use std::sync::atomic::Ordering;
 
 use patchbay_bus::{EndReason, TrackWriter};
@@ -53,6 +54,16 @@ pub(crate) enum Unusable {
     Sound,
 }
 
+impl Unusable {
+    /// Whether the other is of the same kind, so that the log needs only one of them.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::H264(a), Self::H264(b)) => discriminant(a) == discriminant(b),
+            _ => discriminant(self) == discriminant(other),
+        }
+    }
+}
+
 /// The input is not what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no transport stream with video (MPEG-1, MPEG-2, H.264) or sound (MP2, MP3, AAC) in the first {PROBE_MAX} bytes")]
@@ -78,7 +89,8 @@ pub(crate) struct Ingest {
     packets: Vec<Pes>,
     bytes: u64,
     damage: u64,
-    warned: bool,
+    /// Named in the log so far: one of a kind.
+    told: Vec<Unusable>,
 }
 
 impl Ingest {
@@ -98,7 +110,7 @@ impl Ingest {
             packets: Vec::new(),
             bytes: 0,
             damage: 0,
-            warned: false,
+            told: Vec::new(),
         }
     }
 
@@ -139,7 +151,7 @@ impl Ingest {
                 Kind::Audio => self.sound(&pes, arrival),
             };
             if let Err(error) = taken {
-                self.refuse(&error);
+                self.refuse(error);
             }
         }
         self.packets = packets;
@@ -177,10 +189,11 @@ impl Ingest {
         }
     }
 
-    fn refuse(&mut self, error: &Unusable) {
+    fn refuse(&mut self, error: Unusable) {
         self.publication.counters().lost.fetch_add(1, Ordering::Relaxed);
-        if !std::mem::replace(&mut self.warned, true) {
+        if !self.told.iter().any(|told| told.is_like(&error)) {
             tracing::warn!(session = self.publication.id(), stream = %self.publication.stream(), %error, "input is left out");
+            self.told.push(error);
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct VideoIngest {
     /// `info` is newer than what the track knows; told with the next key frame.
     changed: bool,
     sets: ParameterSets,
+    /// Why the newest parameter sets cannot be used; then neither can the pictures after them.
+    refused: Option<H264Error>,
     /// The last sequence header, for intra pictures that come without.
     sequence: Bytes,
     reorder: Reorder,
@@ -51,8 +53,10 @@ impl VideoIngest {
     fn access_unit(&mut self, data: &Bytes, at: Stamp, publisher: &Publisher) -> Result<(), Unusable> {
         let unit = AccessUnit::from_annex_b(data, &mut self.sets);
         if unit.new_sets && !self.sets.pps.is_empty() {
-            let info = self.sets.track_info()?;
-            self.describe(info);
+            self.refused = self.sets.track_info().map(|info| self.describe(info)).err();
+        }
+        if let Some(error) = &self.refused {
+            return Err(error.clone().into());
         }
         if unit.payload.is_empty() {
             return Ok(());
@@ -109,7 +113,10 @@ impl VideoIngest {
 
     /// Takes over a description, with the depth that was seen.
     fn describe(&mut self, mut info: TrackInfo) {
-        let before = self.info.as_ref().filter(|known| known.codec == info.codec).and_then(TrackInfo::video_shape);
+        // Another size or other parameter sets begin another sequence: what was seen of the one before says nothing about it.
+        let size = |info: &TrackInfo| info.video_shape().map(|shape| (shape.width, shape.height));
+        let is_same = |known: &&TrackInfo| (known.codec, &known.config, size(known)) == (info.codec, &info.config, size(&info));
+        let before = self.info.as_ref().filter(is_same).and_then(TrackInfo::video_shape);
         let seen = before.map_or(0, |shape| shape.reorder_frames);
         if let Shape::Video(shape) = &mut info.shape {
             shape.reorder_frames = shape.reorder_frames.max(seen);

@@ -19,7 +19,6 @@ pub(super) struct AudioIngest {
     writer: Option<TrackWriter>,
     codec: Option<AudioCodec>,
     shape: AudioShape,
-    lost_total: u64,
     /// Since the last frame.
     lost: u32,
 }
@@ -39,11 +38,9 @@ impl AudioIngest {
         }
     }
 
-    /// Notes a lost tag; whether it is the first.
-    pub(super) fn lost(&mut self) -> bool {
+    /// Notes a lost tag.
+    pub(super) fn lost(&mut self) {
         self.lost = self.lost.saturating_add(1);
-        self.lost_total += 1;
-        self.lost_total == 1
     }
 
     pub(super) fn into_writer(self) -> Option<TrackWriter> {
@@ -56,13 +53,15 @@ impl AudioIngest {
                 // The read buffer must not be held for as long as the track lives.
                 let config = Bytes::copy_from_slice(config.get(..CONFIG_MAX).unwrap_or(config));
                 let info = AudioSpecificConfig::track_info(&config)?;
-                self.set_info(codec, info, publisher)
+                self.set_info(codec, info, publisher);
+                Ok(())
             }
             AudioCodec::Opus => {
                 // OpusHead (RFC 7845 §5.1): the channel count is its tenth byte; decoding is always at 48 kHz.
                 let channels = config.get(9).copied().filter(|n| (1..=8).contains(n)).unwrap_or(2);
                 let shape = AudioShape { sample_rate: 48_000, channels };
-                self.set_info(codec, TrackInfo::audio(Codec::Opus, Bytes::new(), shape), publisher)
+                self.set_info(codec, TrackInfo::audio(Codec::Opus, Bytes::new(), shape), publisher);
+                Ok(())
             }
             // Their frames say it all.
             AudioCodec::Mp3 | AudioCodec::G711A | AudioCodec::G711U => Ok(()),
@@ -88,20 +87,17 @@ impl AudioIngest {
         if self.codec == Some(codec) && self.shape == shape {
             return Ok(());
         }
-        self.set_info(codec, TrackInfo::audio(bus_codec, Bytes::new(), shape), publisher)
+        self.set_info(codec, TrackInfo::audio(bus_codec, Bytes::new(), shape), publisher);
+        Ok(())
     }
 
-    fn set_info(&mut self, codec: AudioCodec, info: TrackInfo, publisher: &Publisher) -> Result<(), Unusable> {
-        if self.codec.is_some_and(|known| known != codec) {
-            return Err(Unusable::CodecChanged);
-        }
+    fn set_info(&mut self, codec: AudioCodec, info: TrackInfo, publisher: &Publisher) {
         self.codec = Some(codec);
         self.shape = info.audio_shape().copied().unwrap_or_default();
         match &mut self.writer {
             Some(writer) => writer.set_info(info),
             None => self.writer = Some(publisher.add_track(info)),
         }
-        Ok(())
     }
 
     fn frame(&mut self, payload: Bytes, at: Stamp) -> Result<(), Unusable> {

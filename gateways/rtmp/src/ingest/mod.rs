@@ -1,11 +1,12 @@
 //! [`Ingest`]: a publisher's FLV tags become tracks and frames on the bus.
 //!
 //! Owns the tracks of one publication and its clock. Refuses: sockets, and to end the session for a tag it cannot
-//! read; such a tag is counted as lost and named in the log once per track.
+//! read; such a tag is counted as lost, and the first of a kind named in the log.
 
 mod audio;
 mod video;
 
+use std::mem::discriminant;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -42,9 +43,16 @@ pub enum Unusable {
     /// No MPEG audio header where one must be.
     #[error("MP3 frame without a header")]
     Mp3,
-    /// Another codec than the track began with.
-    #[error("the codec changed in the middle of the stream")]
-    CodecChanged,
+}
+
+impl Unusable {
+    /// Whether the other is of the same kind, so that the log needs only one of them.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::H264(a), Self::H264(b)) => discriminant(a) == discriminant(b),
+            _ => discriminant(self) == discriminant(other),
+        }
+    }
 }
 
 /// Where a frame stands in time.
@@ -62,6 +70,8 @@ pub(crate) struct Ingest {
     audio_clock: timeline::Track,
     video: VideoIngest,
     audio: AudioIngest,
+    /// Named in the log so far: one of a kind.
+    told: Vec<Unusable>,
 }
 
 impl Ingest {
@@ -70,7 +80,15 @@ impl Ingest {
         // Audio and video of RTMP count with one clock.
         let domain = timeline.domain(Wire::RTMP);
         let (video_clock, audio_clock) = (timeline.track(domain), timeline.track(domain));
-        Self { publication, timeline, video_clock, audio_clock, video: VideoIngest::default(), audio: AudioIngest::default() }
+        Self {
+            publication,
+            timeline,
+            video_clock,
+            audio_clock,
+            video: VideoIngest::default(),
+            audio: AudioIngest::default(),
+            told: Vec::new(),
+        }
     }
 
     /// Takes an FLV video tag body.
@@ -83,8 +101,8 @@ impl Ingest {
             None => Ok(()),
         });
         if let Err(error) = taken {
-            let first = self.video.lost();
-            self.refuse("video", first, &error);
+            self.video.lost();
+            self.refuse("video", error);
         }
     }
 
@@ -98,8 +116,8 @@ impl Ingest {
             None => Ok(()),
         });
         if let Err(error) = taken {
-            let first = self.audio.lost();
-            self.refuse("audio", first, &error);
+            self.audio.lost();
+            self.refuse("audio", error);
         }
     }
 
@@ -119,10 +137,11 @@ impl Ingest {
         self.publication.end(reason, cause);
     }
 
-    fn refuse(&self, track: &str, first: bool, error: &Unusable) {
+    fn refuse(&mut self, track: &str, error: Unusable) {
         self.publication.counters().lost.fetch_add(1, Ordering::Relaxed);
-        if first {
+        if !self.told.iter().any(|told| told.is_like(&error)) {
             tracing::warn!(session = self.publication.id(), stream = %self.publication.stream(), track, %error, "tags are left out");
+            self.told.push(error);
         }
     }
 }

@@ -153,6 +153,56 @@ fn a_new_header_takes_effect_with_its_key_frame() {
 }
 
 #[test]
+fn other_parameter_sets_forget_the_b_frames_of_the_ones_before() {
+    let mut bench = Bench::new();
+    bench.header(0, avcc(77, 20));
+    for (i, (composition, key)) in [(80, true), (160, false), (40, false), (160, true)].into_iter().enumerate() {
+        bench.picture(40 * i as u32, composition, key);
+    }
+    bench.header(160, avcc(77, 20));
+    bench.picture(160, 160, true);
+    bench.header(200, avcc(88, 20));
+    bench.picture(200, 160, true);
+    let depths: Vec<_> = story(&bench.items(Kind::Video)).into_iter().filter(|(_, width)| *width == 320).map(|(depth, _)| depth).collect();
+    assert_eq!(depths, [0, 1, 0], "the same sets again change nothing");
+}
+
+#[test]
+fn pictures_of_parameter_sets_that_are_refused_are_left_out() {
+    let mut bench = Bench::new();
+    bench.header(0, avcc(66, 20));
+    bench.picture(0, 0, true);
+    bench.header(40, avcc(66, 1_024));
+    bench.picture(40, 0, true);
+    bench.picture(80, 0, false);
+    bench.header(120, avcc(66, 40));
+    bench.picture(120, 0, true);
+    assert_eq!(story(&bench.items(Kind::Video)), [(0, 320), (1_000, 1_000), (0, 640), (1_120, 1_120)]);
+    assert_eq!(bench.lost(), 3);
+}
+
+#[test]
+fn the_codec_may_change_with_a_header() {
+    let mut bench = Bench::new();
+    bench.header(0, avcc(66, 20));
+    bench.picture(0, 0, true);
+    let mut hevc = |ms, packet| {
+        let mut body = BytesMut::new();
+        VideoTag { codec: VideoCodec::Hevc, keyframe: true, packet }.encode(&mut body);
+        bench.ingest.video(ms, body.freeze(), MediaTime::from_millis(1_000 + i64::from(ms)));
+    };
+    hevc(40, VideoPacket::SequenceStart(Bytes::from_static(b"hvcC")));
+    hevc(40, VideoPacket::Frame { composition_ms: 0, data: Bytes::from_static(b"picture") });
+    bench.audio(0, AudioCodec::Aac, AudioPacket::SequenceStart(Bytes::from_static(&[0x12, 0x10])));
+    bench.audio(40, AudioCodec::Mp3, AudioPacket::Frame(Bytes::from_static(&[0xFF, 0xFB, 0x90, 0x64, 0])));
+    for (kind, codec) in [(Kind::Video, Codec::H265), (Kind::Audio, Codec::Mp3)] {
+        let (info, epoch) = bench.stream.track(kind).unwrap().info().unwrap();
+        assert_eq!((info.codec, epoch), (codec, 1));
+    }
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
 fn frames_before_their_header_are_left_out_and_counted() {
     let mut bench = Bench::new();
     bench.picture(0, 0, true);

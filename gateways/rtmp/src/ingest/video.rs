@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use patchbay_bus::{Publisher, TrackWriter};
-use patchbay_media::h264::{AccessUnit, ParameterSets};
+use patchbay_media::h264::{AccessUnit, H264Error, ParameterSets};
 use patchbay_media::{Codec, Frame, MediaTime, Reorder, Shape, TrackInfo, VideoShape};
 
 use super::{Stamp, Unusable};
@@ -18,6 +18,24 @@ struct Avc {
     sets: ParameterSets,
     /// Bytes of a NAL unit's length: 1, 2 or 4.
     prefix: usize,
+    /// Why the newest sets in the stream cannot be used; then neither can the pictures after them.
+    refused: Option<H264Error>,
+}
+
+impl Avc {
+    /// Takes a picture; also says what it is described by, if that is new.
+    fn unit(&mut self, data: &Bytes) -> Result<(AccessUnit, Option<TrackInfo>), H264Error> {
+        let unit = AccessUnit::from_length_prefixed(data, self.prefix, &mut self.sets)?;
+        let mut info = None;
+        if unit.new_sets {
+            info = self.sets.track_info().map_err(|error| self.refused = Some(error)).ok();
+            self.refused.take_if(|_| info.is_some());
+        }
+        match &self.refused {
+            Some(error) => Err(error.clone()),
+            None => Ok((unit, info)),
+        }
+    }
 }
 
 /// The video track, from its first header on.
@@ -33,7 +51,6 @@ pub(super) struct VideoIngest {
     frame_rate: Option<f64>,
     reorder: Reorder,
     idr_seen: bool,
-    lost_total: u64,
     /// Since the last frame.
     lost: u32,
 }
@@ -58,11 +75,9 @@ impl VideoIngest {
         }
     }
 
-    /// Notes a lost tag; whether it is the first.
-    pub(super) fn lost(&mut self) -> bool {
+    /// Notes a lost tag.
+    pub(super) fn lost(&mut self) {
         self.lost = self.lost.saturating_add(1);
-        self.lost_total += 1;
-        self.lost_total == 1
     }
 
     /// What the metadata says; used where the stream itself is silent.
@@ -81,26 +96,23 @@ impl VideoIngest {
     }
 
     fn header(&mut self, codec: VideoCodec, record: &Bytes, publisher: &Publisher) -> Result<(), Unusable> {
-        if self.codec.is_some_and(|known| known != codec) {
-            return Err(Unusable::CodecChanged);
-        }
         // The read buffer must not be held for as long as the track lives.
         let record = Bytes::copy_from_slice(record.get(..CONFIG_MAX).unwrap_or(record));
         let other = |codec, config| TrackInfo::video(codec, config, VideoShape::default());
         let info = match codec {
             VideoCodec::Avc => {
                 let (sets, prefix) = ParameterSets::from_avcc(&record)?;
-                let info = sets.track_info()?;
-                self.avc = Some(Avc { sets, prefix });
+                let info = sets.track_info();
+                self.avc = Some(Avc { sets, prefix, refused: info.as_ref().err().cloned() });
                 info
             }
-            VideoCodec::Hevc => other(Codec::H265, record),
-            VideoCodec::Av1 => other(Codec::Av1, record),
-            VideoCodec::Vp8 => other(Codec::Vp8, Bytes::new()),
-            VideoCodec::Vp9 => other(Codec::Vp9, Bytes::new()),
+            VideoCodec::Hevc => Ok(other(Codec::H265, record)),
+            VideoCodec::Av1 => Ok(other(Codec::Av1, record)),
+            VideoCodec::Vp8 => Ok(other(Codec::Vp8, Bytes::new())),
+            VideoCodec::Vp9 => Ok(other(Codec::Vp9, Bytes::new())),
         };
         self.codec = Some(codec);
-        self.describe(info);
+        self.describe(info?);
         if self.writer.is_none()
             && let Some(info) = &self.info
         {
@@ -112,26 +124,23 @@ impl VideoIngest {
 
     /// Takes over a description, with what was learnt elsewhere.
     fn describe(&mut self, mut info: TrackInfo) {
-        let depth_seen = self.info.as_ref().and_then(TrackInfo::video_shape).map_or(0, |s| s.reorder_frames);
+        // Other parameter sets begin another sequence: what was seen of the one before says nothing about it.
+        let same = self.info.as_ref().filter(|known| known.config == info.config);
+        let depth_seen = same.and_then(TrackInfo::video_shape).map_or(0, |s| s.reorder_frames);
         if let Shape::Video(shape) = &mut info.shape {
             shape.frame_rate = shape.frame_rate.or(self.frame_rate);
-            // Baseline cannot reorder, whatever was seen of the stream before.
-            if shape.profile.is_none_or(|p| p.idc != 66) {
-                shape.reorder_frames = shape.reorder_frames.max(depth_seen);
-            }
+            shape.reorder_frames = shape.reorder_frames.max(depth_seen);
         }
         self.changed |= self.info.as_ref() != Some(&info);
         self.info = Some(info);
     }
 
     fn frame(&mut self, tagged_key: bool, composition_ms: i32, data: Bytes, at: Stamp) -> Result<(), Unusable> {
-        let (payload, key) = match &mut self.avc {
+        let avc = self.avc.as_mut().filter(|_| self.codec == Some(VideoCodec::Avc));
+        let (payload, key) = match avc {
             Some(avc) => {
-                let unit = AccessUnit::from_length_prefixed(&data, avc.prefix, &mut avc.sets)?;
-                if unit.new_sets {
-                    let info = avc.sets.track_info()?;
-                    self.describe(info);
-                }
+                let (unit, info) = avc.unit(&data)?;
+                info.into_iter().for_each(|info| self.describe(info));
                 self.idr_seen |= unit.key;
                 // Streams without any IDR picture (intra refresh) can be joined only where the sender says so.
                 (unit.payload, unit.key || (tagged_key && !self.idr_seen))

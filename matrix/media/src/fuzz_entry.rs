@@ -1,0 +1,71 @@
+//! One function per fuzz target, so that the fuzzer and the replay of saved inputs in this crate's tests run the same code.
+//! Each must return, whatever the bytes are.
+
+use bytes::Bytes;
+
+use crate::aac::AudioSpecificConfig;
+use crate::h264::{AccessUnit, ParameterSets, SIDE_MAX, nals};
+
+/// A target's name and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target with the name of its folder of saved inputs.
+pub const TARGETS: [Target; 2] = [("h264", h264), ("aac_config", aac_config)];
+
+/// The first byte says what the rest is: a configuration record, a byte stream, or units behind lengths of so many bytes.
+pub fn h264(data: &[u8]) {
+    let Some((layout, data)) = data.split_first() else { return };
+    let data = Bytes::copy_from_slice(data);
+    let mut sets = ParameterSets::default();
+    let unit = match layout % 4 {
+        0 => {
+            let Ok((sets, prefix)) = ParameterSets::from_avcc(&data) else { return };
+            assert!((1..=4).contains(&prefix));
+            return check(&sets);
+        }
+        3 => AccessUnit::from_annex_b(&data, &mut sets),
+        prefix => match AccessUnit::from_length_prefixed(&data, [1, 2, 4][usize::from(prefix) % 3], &mut sets) {
+            Ok(unit) => unit,
+            Err(_) => return,
+        },
+    };
+    let held: usize = nals(&unit.payload).map(|nal| nal.len() + 4).sum();
+    assert_eq!(held, unit.payload.len(), "every byte belongs to a unit");
+    check(&sets);
+}
+
+/// What is described can be decoded, and is the same when it is written and read again.
+fn check(sets: &ParameterSets) {
+    let Ok(info) = sets.track_info() else { return };
+    let shape = info.video_shape().copied().unwrap_or_default();
+    assert!(shape.width <= SIDE_MAX && shape.height <= SIDE_MAX);
+    let again = ParameterSets::from_avcc(&info.config).and_then(|(sets, _)| sets.shape());
+    assert_eq!(again, Ok(shape));
+}
+
+/// A configuration record of AAC.
+pub fn aac_config(data: &[u8]) {
+    let config = Bytes::copy_from_slice(data);
+    if let Ok(info) = AudioSpecificConfig::track_info(&config) {
+        let shape = info.audio_shape().copied().unwrap_or_default();
+        assert!(shape.sample_rate > 0 && shape.channels > 0, "{shape:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saved_inputs_are_survived() {
+        for (name, target) in TARGETS {
+            let folder = format!("{}/../../fuzz/seeds/{name}", env!("CARGO_MANIFEST_DIR"));
+            let mut inputs = 0;
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                target(&std::fs::read(entry.unwrap().path()).unwrap());
+                inputs += 1;
+            }
+            assert!(inputs >= 5, "{inputs} inputs in {folder}");
+        }
+    }
+}
