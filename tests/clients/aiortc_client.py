@@ -10,8 +10,10 @@ Environment: RTC_HOST (127.0.0.1), the one address to offer. Run it with the pro
 """
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from urllib.parse import urljoin
@@ -88,7 +90,10 @@ async def client(args, out):
             await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
             await connected(peer)
             out["connectMs"] = round((time.time() - posted) * 1000)
-            await asyncio.sleep(args.seconds)
+            asked = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, asked.set)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asked.wait(), args.seconds)
             out.update(state=peer.connectionState, stats=await statistics(peer))
             if args.command == "whep":
                 out.update(meter.report(posted))
@@ -159,7 +164,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("command", choices=["whip", "whep", "serve"])
     p.add_argument("url", help="of the endpoint; for serve the port")
-    p.add_argument("--seconds", type=float, default=10)
+    p.add_argument("--seconds", type=float, default=10, help="at most; a client reports earlier when SIGUSR2 comes")
     p.add_argument("--codec", default="H264")
     p.add_argument("--stamp", choices=["n", "wall"], default="wall")
     p.add_argument("--settle", type=float, default=2, help="seconds after the first frame that are not judged")

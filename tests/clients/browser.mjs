@@ -14,7 +14,8 @@ what
   --flv URL         play HTTP-FLV or WebSocket-FLV with mpegts.js and Media Source Extensions
   --page URL        open a page and watch the media element or the canvas that it plays
 how long
-  --seconds N       measure for N seconds (10)     --whep-delay MS   wait between --whip and --whep (1500)
+  --seconds N       measure for N seconds (10), or until SIGUSR2 comes
+  --whep-delay MS   wait between --whip and --whep (1500)
 measure
   --stamp n|wall    what the source's stamps are: frame numbers or the wall clock (wall)
   --fps N           of the source (30)             --shot F.png      screenshot at the end
@@ -47,6 +48,7 @@ if (options.help || !(options.whip || options.whep || options.flv || options.pag
 }
 
 const seconds = Number(options.seconds ?? 10);
+const asked = new Promise((done) => process.once('SIGUSR2', done));
 const measure = { kind: options.stamp ?? 'wall', fps: Number(options.fps ?? 30), settle: Number(options.settle ?? 2) };
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const resources = [];
@@ -158,12 +160,12 @@ async function report(page) {
 }
 
 /** Why the run failed although nothing threw, or null. */
-function verdict(result) {
+function verdict(result, seconds) {
   const playing = options.whep || options.flv || options.page;
   if (!playing || options.state) return null;
   if (!options['no-video']) {
     if (!result.frames.callbacks) return 'no picture was shown';
-    if (result.advancedSeconds < seconds / 2) return `the picture advanced ${result.advancedSeconds} s in ${seconds} s`;
+    if (result.advancedSeconds < seconds / 2) return `the picture advanced ${result.advancedSeconds} s in ${seconds.toFixed(1)} s`;
     if (!options['no-stamp'] && !options.page && !result.stamps.read) return 'no stamp could be read (source without stamps? --no-stamp)';
   }
   if (!options['no-audio'] && !(result.audio.loudest > 0.001)) return 'no sound was heard';
@@ -193,11 +195,13 @@ try {
     await page.evaluate(() => window.patchbayPlayout());
   }
   if (options.flv) await playFlv(page);
-  await page.waitForTimeout(seconds * 1000);
+  const begin = performance.now();
+  await Promise.race([page.waitForTimeout(seconds * 1000), asked]);
+  const took = (performance.now() - begin) / 1000;
   Object.assign(result, await report(page));
   if (options.page) result.page = await readPage(page);
   if (options.shot) writeFileSync(options.shot, await page.screenshot({ fullPage: Boolean(options.page) }));
-  const fault = verdict(result);
+  const fault = verdict(result, took);
   if (fault) throw new Error(fault);
   result.ok = true;
 } catch (error) {

@@ -10,10 +10,12 @@ in the middle, and a 1 kHz beep in the sound.
   stamp.py filter n|wall [FPS]       an ffmpeg -vf value: the strip and the flashing square
   stamp.py beep [RATE]               an ffmpeg lavfi audio source: the beeps
   stamp.py read URL [--kind n|wall] [--fps 30] [--seconds 10] [-- FFMPEG INPUT OPTIONS]
-        plays a file or a live URL with ffmpeg and prints one JSON object; exits 1 when no stamp could be read
+        plays a file or a live URL with ffmpeg, for so long or until SIGUSR2 comes, and prints one JSON object; exits 1
+        when no stamp could be read
 """
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -99,6 +101,7 @@ def summarise(samples, kind, fps):
             gap = max(gap, (stamp - run["last"]) / step - 1)
         run["seen"].add(stamp)
         run["last"] = max(run["last"], stamp)
+    wait, after = max(((round(b[0] - a[0]), a[1]) for a, b in zip(samples, samples[1:])), default=(0, None))
     distinct = sum(len(r["seen"]) for r in runs)
     expected = sum(round((r["last"] - r["first"]) / step) + 1 for r in runs)
     out = {
@@ -109,6 +112,8 @@ def summarise(samples, kind, fps):
         "repeated": repeated,
         "outOfOrder": out_of_order,
         "longestGapFrames": round(gap),
+        "longestGapMs": wait,
+        "longestGapAfter": after,
         "runs": len(runs),
         "first": runs[0]["first"] if runs else None,
         "last": runs[-1]["last"] if runs else None,
@@ -128,6 +133,7 @@ def frames(url, seconds, options, width=640, height=360):
     # A player without a publisher waits for ever, and ffmpeg may survive one SIGTERM.
     killer = threading.Timer(seconds + 15, player.kill)
     killer.start()
+    signal.signal(signal.SIGUSR2, lambda *_: player.kill())
     end = None
     try:
         while len(data := player.stdout.read(width * height)) == width * height:

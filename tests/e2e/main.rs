@@ -2,16 +2,19 @@
 //!
 //! Tests that need a peer take turns; a failing one prints patchbay's log.
 
+mod changing;
 mod socket;
 mod support;
 
 mod budget;
 mod demo;
 mod h5;
+mod hostile;
 mod interop;
 mod ledger;
 mod pages;
 mod refusals;
+mod replan;
 mod rtmp;
 mod rules;
 mod whep;

@@ -1,9 +1,10 @@
 //! Starts patchbay and its real peers, waits for what must happen, and stops everything again.
 
 use std::fs::File;
+use std::io::Read;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,13 +58,25 @@ impl Proc {
         )
     }
 
+    /// The same, with a pipe to its standard input.
+    pub fn fed(command: &mut Command) -> (Self, ChildStdin) {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{program} cannot be started ({e})"));
+        let pipe = child.stdin.take().expect("a pipe");
+        (Self(child), pipe)
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))
     }
 
+    fn signal(&self, name: &str) {
+        let _ = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status();
+    }
+
     /// Asks to stop, and waits for it.
     pub fn stop(mut self, limit: Duration) -> Option<std::process::ExitStatus> {
-        terminate(&self.0);
+        self.signal("TERM");
         let begin = Instant::now();
         while begin.elapsed() < limit {
             if let Ok(Some(status)) = self.0.try_wait() {
@@ -73,10 +86,6 @@ impl Proc {
         }
         None
     }
-}
-
-fn terminate(child: &Child) {
-    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
 }
 
 impl Drop for Proc {
@@ -135,6 +144,13 @@ impl Patchbay {
     /// Number of the process.
     pub fn id(&self) -> u32 {
         self.process.as_ref().map_or(0, |p| p.0.id())
+    }
+
+    /// Memory in use, KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
     pub fn log_path(&self) -> PathBuf {
@@ -288,32 +304,81 @@ fn run_json(mut command: Command, limit: Duration) -> Value {
     value
 }
 
-/// The browser client; see tests/clients/README.md.
+/// The clients of tests/clients; see its README.
+#[derive(Clone, Copy)]
+pub enum Client {
+    Browser,
+    /// Stock jsmpeg in a browser.
+    Jsmpeg,
+    Aiortc,
+    /// FFmpeg, with the stamps read from what it decodes.
+    Stamps,
+}
+
+impl Client {
+    fn command(self, args: &[&str]) -> Command {
+        let clients = root().join("tests/clients");
+        let (program, script) = match self {
+            Self::Browser => ("node".into(), "browser.mjs"),
+            Self::Jsmpeg => ("node".into(), "jsmpeg.mjs"),
+            Self::Aiortc => (root().join(".venv/bin/python"), "aiortc_client.py"),
+            Self::Stamps => (root().join(".venv/bin/python"), "stamp.py"),
+        };
+        let mut command = Command::new(program);
+        command.current_dir(&clients).arg(clients.join(script)).args(args);
+        command
+    }
+}
+
+/// The browser client, to its end.
 pub fn browser(args: &[&str], limit: Duration) -> Value {
-    let mut command = Command::new("node");
-    command.current_dir(root().join("tests/clients")).arg("browser.mjs").args(args);
-    run_json(command, limit)
+    run_json(Client::Browser.command(args), limit)
 }
 
-/// Stock jsmpeg in a browser; see tests/clients/README.md.
+/// Stock jsmpeg in a browser, to its end.
 pub fn jsmpeg(args: &[&str], limit: Duration) -> Value {
-    let mut command = Command::new("node");
-    command.current_dir(root().join("tests/clients")).arg("jsmpeg.mjs").args(args);
-    run_json(command, limit)
+    run_json(Client::Jsmpeg.command(args), limit)
 }
 
-/// The aiortc client; see tests/clients/README.md.
+/// The aiortc client, to its end.
 pub fn aiortc(args: &[&str], limit: Duration) -> Value {
-    let mut command = Command::new(root().join(".venv/bin/python"));
-    command.arg(root().join("tests/clients/aiortc_client.py")).args(args);
-    run_json(command, limit)
+    run_json(Client::Aiortc.command(args), limit)
 }
 
-/// The same, in the background.
+/// The aiortc client in the background.
 pub fn aiortc_in_background(args: &[&str]) -> Proc {
-    let mut command = Command::new(root().join(".venv/bin/python"));
-    command.arg(root().join("tests/clients/aiortc_client.py")).args(args).stdout(Stdio::null()).stderr(Stdio::null());
-    Proc::spawn(&mut command)
+    Proc::spawn(Client::Aiortc.command(args).stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
+/// The browser client in the background.
+pub fn browser_in_background(args: &[&str]) -> Proc {
+    Proc::spawn(Client::Browser.command(args).stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
+/// A client that measures until it is asked for its report.
+pub struct Watching {
+    process: Proc,
+    what: String,
+}
+
+impl Watching {
+    /// Starts one that would give up after two minutes.
+    pub fn start(client: Client, args: &[&str]) -> Self {
+        let mut command = client.command(args);
+        command.args(["--seconds", "120"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        Self { process: Proc::spawn(&mut command), what: format!("{command:?}") }
+    }
+
+    /// Ends it and reads what it saw.
+    pub fn report(mut self) -> Value {
+        self.process.signal("USR2");
+        let _ = wait_for(&format!("the report of {}", self.what), Duration::from_secs(30), || (!self.process.is_running()).then_some(()));
+        let mut said = String::new();
+        self.process.0.stdout.take().expect("a pipe").read_to_string(&mut said).expect("text");
+        let seen: Value = serde_json::from_str(&said).unwrap_or_default();
+        assert_eq!(seen["ok"], true, "{}: {said}", self.what);
+        seen
+    }
 }
 
 /// nginx-rtmp as somebody else's server.
@@ -323,11 +388,4 @@ pub fn nginx(rtmp: u16, http: u16) -> Proc {
     let process = Proc::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
     wait_for("nginx", Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", rtmp)).ok());
     process
-}
-
-/// The browser client in the background.
-pub fn browser_in_background(args: &[&str]) -> Proc {
-    let mut command = Command::new("node");
-    command.current_dir(root().join("tests/clients")).arg("browser.mjs").args(args).stdout(Stdio::null()).stderr(Stdio::null());
-    Proc::spawn(&mut command)
 }

@@ -20,7 +20,10 @@ export function summariseStamps(samples, { kind, fps }) {
   let outOfOrder = 0;
   let repeated = 0;
   let longestGap = 0;
-  for (const [, stamp] of samples) {
+  let longestWait = { ms: 0, after: null };
+  for (const [i, [wall, stamp]] of samples.entries()) {
+    const [shown, after] = samples[i - 1] ?? [wall, null];
+    if (wall - shown > longestWait.ms) longestWait = { ms: Math.round(wall - shown), after };
     let run = runs.at(-1);
     if (!run || run.last - stamp > 2 * fps * perFrame) {
       run = { first: stamp, last: stamp, seen: new Set([stamp]) };
@@ -44,6 +47,8 @@ export function summariseStamps(samples, { kind, fps }) {
     repeated,
     outOfOrder,
     longestGapFrames: Math.round(longestGap),
+    longestGapMs: longestWait.ms,
+    longestGapAfter: longestWait.after,
     runs: runs.length,
     first: runs[0]?.first ?? null,
     last: runs.at(-1)?.last ?? null,
