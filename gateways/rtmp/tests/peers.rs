@@ -38,7 +38,7 @@ async fn ffmpeg_publishes_and_ffprobe_plays_over_rtmp_and_http_flv() {
     }
     let seen = gateway.hub.seen();
     let protocols: Vec<_> = seen.callers.iter().map(|c| c.protocol).collect();
-    assert_eq!(protocols, ["rtmp", "rtmp", "http-flv", "http-flv", "http-flv"]);
+    assert_eq!(protocols, ["rtmp", "rtmp", "http-flv", "http-flv"]);
     assert!(seen.callers[0].agent.as_deref().is_some_and(|a| a.starts_with("FMLE")), "{:?}", seen.callers[0].agent);
     assert!(seen.callers[2].agent.as_deref().is_some_and(|a| a.starts_with("Lavf")), "{:?}", seen.callers[2].agent);
 }
