@@ -246,7 +246,7 @@ fn output(command: &mut Command, limit: Duration) -> (bool, String, String) {
 /// Packets of `url` as ffprobe sees them for some seconds: codec, profile, and time stamps.
 pub fn probe(url: &str, seconds: u32) -> Probe {
     let mut command = Command::new("ffprobe");
-    command.args(["-v", "error", "-rw_timeout", "8000000", "-probesize", "300000", "-analyzeduration", "1000000"]);
+    command.args(["-v", "error", "-rw_timeout", "8000000", "-probesize", "500000", "-analyzeduration", "1000000"]);
     command.args([
         "-show_entries",
         "stream=codec_type,codec_name,profile,width,height,sample_rate,channels:packet=codec_type,pts_time,dts_time,flags",
@@ -372,7 +372,7 @@ impl Watching {
     /// Ends it and reads what it saw.
     pub fn report(mut self) -> Value {
         self.process.signal("USR2");
-        let _ = wait_for(&format!("the report of {}", self.what), Duration::from_secs(30), || (!self.process.is_running()).then_some(()));
+        wait_for(&format!("the report of {}", self.what), Duration::from_secs(30), || (!self.process.is_running()).then_some(()));
         let mut said = String::new();
         self.process.0.stdout.take().expect("a pipe").read_to_string(&mut said).expect("text");
         let seen: Value = serde_json::from_str(&said).unwrap_or_default();

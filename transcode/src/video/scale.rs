@@ -39,7 +39,7 @@ fn framed(picture: &ffmpeg::frame::Video, size: (u32, u32)) -> ffmpeg::frame::Vi
     for plane in 0..out.planes() {
         let shift = u32::from(plane > 0);
         // Even, so that luma and chroma stay together.
-        let at = |outer: u32, inner: u32| (((outer - inner) / 2 & !1) >> shift) as usize;
+        let at = |outer: u32, inner: u32| ((((outer - inner) / 2) & !1) >> shift) as usize;
         let (x, y) = (at(size.0, picture.width()), at(size.1, picture.height()));
         let (stride, source_stride, width) = (out.stride(plane), picture.stride(plane), picture.plane_width(plane) as usize);
         out.data_mut(plane).fill(if plane == 0 { black } else { 128 });

@@ -203,12 +203,14 @@ struct Slot {
     /// Header and payload of the PES packet under way.
     buffer: BytesMut,
     filling: bool,
+    /// The PES packet before was as long as it said, and none has begun since.
+    full: bool,
     lost: u32,
 }
 
 impl Slot {
     fn new(stream_type: StreamType, pid: u16) -> Self {
-        Self { stream_type, pid, continuity: None, buffer: BytesMut::new(), filling: false, lost: 0 }
+        Self { stream_type, pid, continuity: None, buffer: BytesMut::new(), filling: false, full: false, lost: 0 }
     }
 
     /// Takes a packet; `false` when others are missing before it.
@@ -228,12 +230,16 @@ impl Slot {
         if !whole {
             self.give_up();
         }
+        let whole = whole && (start || !self.full);
         if start {
             self.emit(out);
             self.filling = true;
         }
         if self.filling {
             self.fill(payload, out);
+        } else if std::mem::take(&mut self.full) {
+            // It is longer than it said: what was given is cut off.
+            self.lost = self.lost.saturating_add(1);
         }
         if padded && !start && declared(&self.buffer).is_none() {
             // Else a picture would wait for the next one.
@@ -253,6 +259,7 @@ impl Slot {
         {
             self.buffer.truncate(total);
             self.emit(out);
+            self.full = true;
         }
     }
 
@@ -267,6 +274,7 @@ impl Slot {
 
     /// The PES packet under way is complete.
     fn emit(&mut self, out: &mut Vec<Pes>) {
+        self.full = false;
         if !std::mem::take(&mut self.filling) {
             return;
         }

@@ -207,15 +207,16 @@ fn a_new_map_takes_over_in_mid_stream() {
 }
 
 #[test]
-fn lengths_that_lie_are_survived() {
-    for (claim, expected) in [(20u16, 12), (60_000, 1_800)] {
+fn lengths_that_lie_are_survived_and_what_they_cut_off_is_counted() {
+    for (claim, expected, lost) in [(20u16, 12, 1), (60_000, 1_800, 0)] {
         let mut bytes = stream();
         // The length of the fourth picture, behind its clock reference.
         let starts: Vec<_> = (0..bytes.len() / PACKET).filter(|i| bytes[i * PACKET + 1] & 0x40 != 0).collect();
         let at = starts[2 + 3] * PACKET;
         let pes = at + 5 + usize::from(bytes[at + 4]);
         bytes[pes + 4..pes + 6].copy_from_slice(&claim.to_be_bytes());
-        let (pes, _) = demux(&[&bytes]);
+        let (pes, damage) = demux(&[&bytes]);
+        assert_eq!((damage, pes[4].lost), (lost, lost as u32));
         let sizes: Vec<_> = pes.iter().map(|p| p.data.len()).collect();
         assert_eq!((sizes.len(), sizes[3], sizes[4]), (12, expected, 1_800));
     }
