@@ -318,7 +318,7 @@ mod tests {
         let (mut time, mut levels) = (MediaTime::ZERO, Vec::new());
         let mut pass = |over: f64, times: usize| {
             for _ in 0..times {
-                time = time + MediaTime::from_millis(250);
+                time += MediaTime::from_millis(250);
                 let load = Load { cores: over * budget.cores(), ..Load::default() };
                 if budget.govern(load, &wanted, time) {
                     levels.push(budget.view().level);

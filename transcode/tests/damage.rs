@@ -80,7 +80,9 @@ fn pictures_come_back_within_a_second_of_the_first_good_key_frame() {
         assert!(after < MediaTime::from_secs(1), "{info} -> {target}: {after:?} after the first good key frame; {:?}", out.stats);
     };
     std::thread::scope(|scope| {
-        [(&h264, H264), (&h264, MPEG1), (&mpeg1, H264)].map(|(source, target)| scope.spawn(move || play(source, &target)));
+        for (source, target) in [(&h264, H264), (&h264, MPEG1), (&mpeg1, H264)] {
+            scope.spawn(move || play(source, &target));
+        }
     });
 }
 

@@ -378,7 +378,7 @@ impl Sender {
         let time = *queued.time.get_or_insert_with(|| self.clock.stamp(queued.pts, queued.packed.duration));
         if self.kind == Kind::Audio && queued.next == 0 && queued.live {
             let off = clock.lateness(queued.pts, now) - self.lateness;
-            self.lateness = self.lateness + MediaTime::from_nanos(off.as_nanos() / LATENESS_WEIGHT);
+            self.lateness += MediaTime::from_nanos(off.as_nanos() / LATENESS_WEIGHT);
         }
         let bias = MediaTime::from_nanos(self.lateness.as_nanos() / 2).clamp(MediaTime::ZERO, SYNC_BIAS_MAX);
         let wall = clock.of(queued.pts - bias, now);

@@ -144,7 +144,7 @@ fn targets_of_jsmpeg(rules: &RuleTable, source: &[(&str, &str)]) -> Vec<(String,
         sink.settle(&plan, &source);
         (word(&plan.video), word(&plan.audio))
     };
-    source.iter().map(|source| once(source)).collect()
+    source.iter().map(&mut once).collect()
 }
 
 #[test]
