@@ -60,7 +60,7 @@ pub struct Transcode {
     #[schemars(range(min = 0, max = 1_024))]
     pub cpu_budget: f64,
     /// How video transcodes step down, in this order, while the budget is spent: `fps` halves the frame rate, `size`
-    /// both sides, `audio_only` leaves the pictures out (only when what runs takes more than the budget). They step up
+    /// both sides (not for a jsmpeg viewer that has begun: it cannot follow), `audio_only` leaves the pictures out (only when what runs takes more than the budget). They step up
     /// again by themselves. An empty list refuses at once.
     #[schemars(length(max = 8))]
     pub ladder: Vec<Step>,

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use patchbay_bus::TrackUid;
-use patchbay_media::{MediaTime, Target, TrackInfo, VideoTarget};
+use patchbay_media::{MediaTime, Target, TrackInfo};
 use patchbay_rules::{Ladder, Step};
 use patchbay_transcode::{decode_cores, encode_cores};
 use serde::Serialize;
@@ -34,6 +34,8 @@ pub struct Demand {
     pub source: TrackUid,
     pub info: Arc<TrackInfo>,
     pub base: Target,
+    /// Who watches it cannot follow a change of size.
+    pub keeps_size: bool,
 }
 
 impl Demand {
@@ -41,13 +43,12 @@ impl Demand {
     fn at(&self, ladder: &Ladder, level: usize) -> Option<Target> {
         match self.base {
             Target::Audio(_) => Some(self.base),
-            Target::Video(video) => step_down(ladder, level, video, &self.info).map(Target::Video),
+            Target::Video(video) => {
+                let source = self.info.video_shape().copied().unwrap_or_default();
+                ladder.apply(level, video, &source, self.keeps_size).map(Target::Video)
+            }
         }
     }
-}
-
-fn step_down(ladder: &Ladder, level: usize, target: VideoTarget, source: &TrackInfo) -> Option<VideoTarget> {
-    ladder.apply(level, target, &source.video_shape().copied().unwrap_or_default())
 }
 
 /// Estimated cores for `demands` at `level`: each source's pictures are decoded once, equal targets encoded once.
@@ -154,12 +155,9 @@ impl Budget {
         estimate(demands, &self.ladder, 0) * self.state().speed
     }
 
-    /// What is made instead of `base` now, and the steps that lead there; `None`: no pictures.
-    pub fn step_down(&self, base: Target, source: &TrackInfo) -> Option<Target> {
-        match base {
-            Target::Audio(_) => Some(base),
-            Target::Video(video) => step_down(&self.ladder, self.state().level, video, source).map(Target::Video),
-        }
+    /// What is made now for what is wanted; `None`: no pictures.
+    pub fn step_down(&self, wanted: &Demand) -> Option<Target> {
+        wanted.at(&self.ladder, self.state().level)
     }
 
     /// The steps in force, in words for a reason.
@@ -256,13 +254,13 @@ fn lasted(since: &mut Option<MediaTime>, holds: bool, now: MediaTime) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_media::{Codec, VideoShape};
+    use patchbay_media::{Codec, VideoShape, VideoTarget};
 
     fn demand(source: TrackUid, codec: Codec) -> Demand {
         let shape = VideoShape { width: 1_280, height: 720, frame_rate: Some(30.0), ..VideoShape::default() };
         let info = Arc::new(TrackInfo::video(Codec::H264, Default::default(), shape));
         let base = Target::Video(VideoTarget { codec, size: None, frame_rate_max: None, bitrate_bps: 2_000_000, gop_ms: 2_000 });
-        Demand { source, info, base }
+        Demand { source, info, base, keeps_size: false }
     }
 
     fn ladder() -> Ladder {

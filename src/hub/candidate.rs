@@ -84,7 +84,7 @@ struct Wanted(BTreeMap<(String, String), Demand>);
 impl Wanted {
     fn add(&mut self, stream: &str, source: Option<&SourceTrack>, action: Action) {
         let (Some(source), Action::Transcode(base)) = (source, action) else { return };
-        let demand = Demand { source: source.track.uid(), info: source.info.clone(), base };
+        let demand = Demand { source: source.track.uid(), info: source.info.clone(), base, keeps_size: false };
         self.0.insert((stream.to_owned(), base.to_string()), demand);
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use patchbay_bus::{EndReason, FeedValue, Point, Stream, StreamName, Track, now};
 use patchbay_contract::SessionId;
-use patchbay_media::{Kind, MediaTime, Target, TrackInfo};
+use patchbay_media::{Kind, MediaTime, TrackInfo};
 use patchbay_rules::{Action, EndpointKind, ReasonCode, Source, Verdict, plan};
 
 use super::budget::{Admission, Demand};
@@ -48,8 +48,9 @@ impl Switchboard {
         let source = SourceTracks::of(stream);
         let described = source.described(kind, stream);
         let mut decided = plan(&self.rules.load(), &described, &row.sink, &self.abilities);
-        let video = self.lead(source.video.as_ref(), &mut decided.video, row.video.is_some() || row.parked.is_some());
-        let audio = self.lead(source.audio.as_ref(), &mut decided.audio, row.audio.is_some());
+        let keeps_size = row.sink.is_settled();
+        let video = self.lead(source.video.as_ref(), &mut decided.video, keeps_size, row.video.is_some() || row.parked.is_some());
+        let audio = self.lead(source.audio.as_ref(), &mut decided.audio, keeps_size, row.audio.is_some());
         row.refused = video.refused || audio.refused;
         row.parked = video.parked;
         let changed = row.plan.as_ref() != Some(&decided);
@@ -83,21 +84,24 @@ impl Switchboard {
 
     /// Where a verdict leads. A transcode that cannot start turns into a drop, with the reason. `replaces`: the pair
     /// has a transcode of this kind already, so that this one comes in its place and not on top.
-    fn lead(&self, source: Option<&SourceTrack>, verdict: &mut Verdict, replaces: bool) -> Destination {
+    fn lead(&self, source: Option<&SourceTrack>, verdict: &mut Verdict, keeps_size: bool, replaces: bool) -> Destination {
         let Some(source) = source else { return Destination::default() };
         match verdict.action {
             Action::Pass => Destination { point: Some(Point { track: source.track.clone(), epoch: source.epoch }), ..Default::default() },
-            Action::Transcode(base) => self.lead_to_rendition(source, base, verdict, replaces),
+            Action::Transcode(base) => {
+                let demand = Demand { source: source.track.uid(), info: source.info.clone(), base, keeps_size };
+                self.lead_to_rendition(source, demand, verdict, replaces)
+            }
             Action::Drop | Action::Absent => Destination::default(),
         }
     }
 
-    fn lead_to_rendition(&self, source: &SourceTrack, base: Target, verdict: &mut Verdict, replaces: bool) -> Destination {
-        let demand = Demand { source: source.track.uid(), info: source.info.clone(), base };
+    fn lead_to_rendition(&self, source: &SourceTrack, demand: Demand, verdict: &mut Verdict, replaces: bool) -> Destination {
+        let base = demand.base;
         let drop = |verdict: &mut Verdict, code, why: String| {
             *verdict = Verdict { action: Action::Drop, code, reason: format!("{} is left out: {why}", base.kind()) };
         };
-        let stepped = || self.budget.step_down(base, &source.info);
+        let stepped = || self.budget.step_down(&demand);
         if let Some(target) = stepped()
             && !replaces
             && self.renditions().running(demand.source, target).is_none()
@@ -122,10 +126,10 @@ impl Switchboard {
         let Some(target) = stepped() else {
             let why = format!("transcoding takes more than its budget of {} cores (transcode.cpu_budget)", self.budget.cores());
             drop(verdict, ReasonCode::AudioOnly, why);
-            return Destination { parked: Some(demand), ..Default::default() };
+            return Destination { parked: Some(demand.clone()), ..Default::default() };
         };
         let running = self.renditions().running(demand.source, target);
-        match running.map_or_else(|| self.renditions().start(&source.track, target, demand), Ok) {
+        match running.map_or_else(|| self.renditions().start(&source.track, target, demand.clone()), Ok) {
             Ok(handle) => {
                 if target != base {
                     verdict.reason +=

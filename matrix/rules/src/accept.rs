@@ -172,6 +172,11 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// Whether it is rigid and has begun: what it gets may no longer change in size.
+    pub fn is_settled(&self) -> bool {
+        self.is_rigid && self.video.iter().any(|accept| accept.size.is_some())
+    }
+
     /// A rigid sink is to get for as long as it is connected what this plan sends it.
     pub fn settle(&mut self, plan: &Plan, source: &Source<'_>) {
         if !self.is_rigid {

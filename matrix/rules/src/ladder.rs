@@ -72,9 +72,11 @@ impl Ladder {
     }
 
     /// What `target`, made from pictures of `source`, becomes at `level`; `None` where there are no pictures.
-    pub fn apply(&self, level: usize, target: VideoTarget, source: &VideoShape) -> Option<VideoTarget> {
+    /// `keeps_size`: who watches it cannot follow a change of size, so that step is left out.
+    pub fn apply(&self, level: usize, target: VideoTarget, source: &VideoShape, keeps_size: bool) -> Option<VideoTarget> {
         self.taken(level).iter().try_fold(target, |target, step| match step {
             Step::Fps => Some(half_fps(target, source)),
+            Step::Size if keeps_size => Some(target),
             Step::Size => Some(half_size(target, source)),
             Step::AudioOnly => None,
         })
@@ -114,19 +116,20 @@ mod tests {
     fn each_step_comes_on_top_of_those_before() {
         let ladder = Ladder::new(vec![Step::Fps, Step::Size, Step::AudioOnly]);
         let hd = source(1_280, 720, 29.97);
-        let at = |level| ladder.apply(level, TARGET, &hd).map(|t| (t.size, t.frame_rate_max));
+        let at = |level| ladder.apply(level, TARGET, &hd, false).map(|t| (t.size, t.frame_rate_max));
         assert_eq!(at(0), Some((None, None)));
         assert_eq!(at(1), Some((None, Some(15))));
         assert_eq!(at(2), Some((Some((640, 360)), Some(15))));
         assert_eq!(at(3), None);
         assert_eq!(at(99), None);
+        assert_eq!(ladder.apply(2, TARGET, &hd, true), ladder.apply(1, TARGET, &hd, false));
         assert_eq!((ladder.bottom(), ladder.last_with_pictures()), (3, 2));
     }
 
     #[test]
     fn small_and_slow_pictures_stay_as_they_are() {
         let ladder = Ladder::new(vec![Step::Size, Step::Fps]);
-        let at = |shape: &VideoShape, level| ladder.apply(level, TARGET, shape).map(|t| (t.size, t.frame_rate_max));
+        let at = |shape: &VideoShape, level| ladder.apply(level, TARGET, shape, false).map(|t| (t.size, t.frame_rate_max));
         assert_eq!(at(&source(176, 144, 15.0), 2), Some((None, Some(10))));
         assert_eq!(at(&source(640, 362, 8.0), 2), Some((Some((320, 180)), Some(8))));
         // A size nobody knows yet.
