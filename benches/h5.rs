@@ -1,7 +1,7 @@
 //! One RTMP source, many jsmpeg viewers: the transcode beside FFmpeg's of the same, the viewers beside a plain WebSocket
 //! broadcast of the same messages, and one viewer that reads at half the rate.
 //!
-//!     cargo bench --bench h5 -- [FLV-FILE]      (default fixtures/out/baseline-720p.flv)
+//!     cargo bench --bench h5 -- [FLV-FILE] [transcode] [viewers] [throttled]      (default fixtures/out/baseline-720p.flv, all)
 //!
 //! Only the processes compared are measured (utime + stime of /proc), always in the same seconds; the viewers are in this one.
 
@@ -34,6 +34,8 @@ const FLOOR: u16 = 18_581;
 const PATH: &str = "/h5/live/s";
 /// What this program is called with to be the plain broadcast.
 const AS_FLOOR: &str = "--as-plain-broadcast";
+/// What can be measured alone.
+const PARTS: [&str; 3] = ["transcode", "viewers", "throttled"];
 const VIEWERS: usize = 100;
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Seconds of one measurement, and how many there are of each kind; the median counts.
@@ -288,15 +290,22 @@ async fn main() {
     if arguments.iter().any(|argument| argument == AS_FLOOR) {
         return plain_broadcast().await;
     }
-    let file = arguments.into_iter().find(|a| !a.starts_with("--")).unwrap_or_else(|| "fixtures/out/baseline-720p.flv".into());
-    assert!(std::path::Path::new(&file).exists(), "{file} is missing; run fixtures/make.sh all");
+    let chosen = |part: &str| arguments.iter().any(|a| a == part) || !arguments.iter().any(|a| PARTS.contains(&a.as_str()));
+    let file = arguments.iter().find(|a| a.ends_with(".flv")).map_or("fixtures/out/baseline-720p.flv", String::as_str);
+    assert!(std::path::Path::new(file).exists(), "{file} is missing; run fixtures/make.sh all");
     let server = patchbay();
     while tokio::net::TcpStream::connect(address(HTTP)).await.is_err() {
         sleep(Duration::from_millis(50)).await;
     }
-    let _source = source(&file);
+    let _source = source(file);
     sleep(Duration::from_secs(3)).await;
-    transcode(&server, &file).await;
-    viewers(&server).await;
-    throttled().await;
+    if chosen(PARTS[0]) {
+        transcode(&server, file).await;
+    }
+    if chosen(PARTS[1]) {
+        viewers(&server).await;
+    }
+    if chosen(PARTS[2]) {
+        throttled().await;
+    }
 }

@@ -53,7 +53,8 @@ async fn play_by_socket(shared: Arc<Shared>, stream: &str, parts: &Parts, upgrad
     let (stream, sink) = (naming::stream_name(stream)?, EndpointKind::H5.default_sink());
     let wait = naming::flag(parts.uri.query().unwrap_or_default(), "wait");
     let leg = shared.hub.play(PlayRequest { stream, sink, caller: caller(parts), wait }).await?;
-    let upgrade = upgrade.max_message_size(VIEWER_MESSAGE_MAX).max_frame_size(VIEWER_MESSAGE_MAX);
+    // The read buffer is filled with zeros before every read, also one that finds nothing: 128 KiB if nothing is said.
+    let upgrade = upgrade.max_message_size(VIEWER_MESSAGE_MAX).max_frame_size(VIEWER_MESSAGE_MAX).read_buffer_size(VIEWER_MESSAGE_MAX);
     Ok(upgrade.on_upgrade(move |socket| {
         let tasks = shared.tasks.clone();
         tasks.track_future(play::serve(shared, leg, socket, permit))

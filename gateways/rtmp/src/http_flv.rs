@@ -59,7 +59,8 @@ async fn answer(shared: Arc<Shared>, name: &str, request: Request) -> Response {
     let viewer = Viewer::new(leg, shared.muxes.clone(), Form::Flv, shared.config.lag_max());
     match upgrade {
         Some(upgrade) => {
-            let upgrade = upgrade.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX);
+            // The read buffer is filled with zeros before every read, also one that finds nothing.
+            let upgrade = upgrade.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX).read_buffer_size(MESSAGE_MAX);
             upgrade.on_upgrade(move |socket| serve_socket(shared, viewer, socket))
         }
         None => {
