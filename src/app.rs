@@ -10,6 +10,7 @@ use patchbay_contract::{Gateway, Hub, Transport};
 use patchbay_rules::{Ladder, RuleTable};
 use patchbay_transcode::{Engine, EngineConfig};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
@@ -104,6 +105,8 @@ fn switchboard(config: &Config) -> Arc<Switchboard> {
 
 async fn serve(config: Config, demo: Option<demo::Demo>, again: impl Fn() -> Result<Config, config::LoadError>) -> Result<(), Error> {
     let (shutdown, draining) = (CancellationToken::new(), CancellationToken::new());
+    // Before anything else: without it a hangup ends the process.
+    let hangup = signal(SignalKind::hangup())?;
     let board = switchboard(&config);
     let hub: Arc<dyn Hub> = Arc::new(HubHandle(board.clone()));
     let bind = |key, address| move |source| Error::Bind { key, address, source };
@@ -150,7 +153,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, again: impl Fn() -> Res
     }
     tokio::select! {
         () = stop_signal() => {}
-        () = reload_rules(&board, again) => {}
+        () = reload_rules(&board, again, hangup) => {}
     }
     drain(&config, &board, &pushes, &draining, &shutdown, &tasks).await;
     Ok(())
@@ -168,9 +171,7 @@ fn info(config: &Config, demo: bool) -> http::Info {
 
 /// On SIGHUP the configuration is read again, and its rules are put in force: all of them, or none when the file has a
 /// problem. Other keys take effect at the next start. Never ends.
-async fn reload_rules(board: &Switchboard, again: impl Fn() -> Result<Config, config::LoadError>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+async fn reload_rules(board: &Switchboard, again: impl Fn() -> Result<Config, config::LoadError>, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
         match again() {
             Ok(config) => board.set_rules(RuleTable::new(config.rules)),
@@ -182,7 +183,6 @@ async fn reload_rules(board: &Switchboard, again: impl Fn() -> Result<Config, co
 
 /// SIGINT or SIGTERM.
 pub async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {
         Ok(mut terminate) => tokio::select! {
             _ = terminate.recv() => {}

@@ -21,10 +21,15 @@ use utoipa::ToSchema;
 const OVER: f64 = 1.05;
 /// …for this long leads one step down. Shorter peaks are what queues are for.
 const OVER_FOR: MediaTime = MediaTime::from_millis(1_500);
-/// What a step up would cost must be below this part of the budget…
+/// What a step up would cost must be below this part of the budget (all of it, where the step brings pictures back)…
 const ROOM: f64 = 0.85;
-/// …for this long, so that the picture does not change size every few seconds.
+/// …for this long, so that the picture does not change size every few seconds…
 const ROOM_FOR: MediaTime = MediaTime::from_secs(5);
+/// …and for twice as long after each step up that did not hold for this long, up to the limit.
+const HELD: MediaTime = MediaTime::from_secs(20);
+const ROOM_FOR_MAX: MediaTime = MediaTime::from_secs(80);
+/// Part of the way back to the built-in estimate with each look that learns nothing: a minute or so.
+const FORGET: f64 = 1.0 / 240.0;
 /// How far this machine may differ from the one the estimates were made on.
 const SPEED: std::ops::RangeInclusive<f64> = 0.2..=4.0;
 
@@ -39,6 +44,14 @@ pub struct Demand {
 }
 
 impl Demand {
+    /// The same, made as `target` for somebody who keeps that size from now on.
+    pub fn begun_as(mut self, target: Target) -> Self {
+        if let (Target::Video(base), Target::Video(made)) = (&mut self.base, target) {
+            base.size = made.size;
+        }
+        Self { keeps_size: true, ..self }
+    }
+
     /// What is made of it at `level`; `None` where there are no pictures.
     fn at(&self, ladder: &Ladder, level: usize) -> Option<Target> {
         match self.base {
@@ -97,6 +110,10 @@ struct State {
     speed: f64,
     over_since: Option<MediaTime>,
     room_since: Option<MediaTime>,
+    /// How long there must be room now.
+    room_for: MediaTime,
+    /// The last step up.
+    up_at: Option<MediaTime>,
     refused: u64,
     steps_down: u64,
     steps_up: u64,
@@ -105,9 +122,9 @@ struct State {
 /// What one look at the running transcodes found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
-    /// Cores they take together; those too young to tell count by estimate.
+    /// Cores they need together; those too young to tell count by estimate.
     pub cores: f64,
-    /// Cores of those that were measured, and the estimate for the same ones.
+    /// Cores that video transcodes at their usual rate take, and the estimate for the same ones.
     pub measured: f64,
     pub estimated: f64,
 }
@@ -132,7 +149,18 @@ pub struct Budget {
 
 impl Budget {
     pub fn new(cores: f64, ladder: Ladder) -> Self {
-        let state = State { level: 0, used: 0.0, speed: 1.0, over_since: None, room_since: None, refused: 0, steps_down: 0, steps_up: 0 };
+        let state = State {
+            level: 0,
+            used: 0.0,
+            speed: 1.0,
+            over_since: None,
+            room_since: None,
+            room_for: ROOM_FOR,
+            up_at: None,
+            refused: 0,
+            steps_down: 0,
+            steps_up: 0,
+        };
         Self { cores, ladder, state: Mutex::new(state) }
     }
 
@@ -166,8 +194,14 @@ impl Budget {
         self.ladder.taken(level).iter().map(|s| s.name()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether `new` may start beside `running`, and at which level. Takes the steps that it needs.
-    pub fn admit(&self, running: &[Demand], new: &Demand) -> Admission {
+    /// Whether `new` may start beside `running`, and at which level. Takes the steps that it needs, if it `may_step`.
+    /// Sound costs so little that it always fits; the ladder makes room for it.
+    pub fn admit(&self, running: &[Demand], new: &Demand, may_step: bool) -> Admission {
+        let is_video = |demand: &Demand| matches!(demand.base, Target::Video(_));
+        // With no pictures beside it there is nothing to step down, and nothing to be too much beside.
+        if !is_video(new) || !running.iter().any(is_video) && self.alone_fits(new) {
+            return Admission::Fits;
+        }
         let mut state = self.state();
         let with = |level| estimate(running.iter().chain([new]), &self.ladder, level) * state.speed;
         let without = |level| estimate(running, &self.ladder, level) * state.speed;
@@ -176,8 +210,8 @@ impl Budget {
             true => state.used.max(without(level)) + with(level) - without(level) <= self.cores,
             false => with(level) <= self.cores,
         };
-        let lowest = if matches!(new.base, Target::Audio(_)) { state.level } else { self.ladder.last_with_pictures() };
-        let Some(level) = (state.level..=lowest.max(state.level)).find(|level| fits(*level)) else {
+        let lowest = if may_step { self.ladder.last_with_pictures().max(state.level) } else { state.level };
+        let Some(level) = (state.level..=lowest).find(|level| fits(*level)) else {
             return Admission::Refused;
         };
         if level == state.level {
@@ -185,6 +219,12 @@ impl Budget {
         }
         state.go_to(level);
         Admission::AtLevel(level)
+    }
+
+    /// Whether a transcode fits by the built-in estimate alone: what was learned from others must not keep the first one
+    /// out.
+    fn alone_fits(&self, new: &Demand) -> bool {
+        estimate([new], &self.ladder, self.state().level) <= self.cores
     }
 
     /// A pair goes without a track because of an [`Admission::Refused`].
@@ -197,23 +237,24 @@ impl Budget {
     pub fn govern(&self, load: Load, wanted: &[Demand], now: MediaTime) -> bool {
         let mut state = self.state();
         state.used = load.cores;
-        if load.estimated > 0.0 {
-            let seen = (load.measured / load.estimated).clamp(*SPEED.start(), *SPEED.end());
-            state.speed += (seen - state.speed) / 4.0;
-        }
+        state.learn(load);
         let over = load.cores > self.cores * OVER && state.level < self.ladder.bottom();
         let higher = state.level.checked_sub(1);
-        let room = higher.is_some_and(|level| estimate(wanted, &self.ladder, level) * state.speed < self.cores * ROOM);
+        // Who was admitted fits as a whole; who lost its pictures to a short peak gets them back.
+        let part = if state.level > self.ladder.last_with_pictures() { 1.0 } else { ROOM };
+        let room = higher.is_some_and(|level| estimate(wanted, &self.ladder, level) * state.speed <= self.cores * part);
         let over_for = lasted(&mut state.over_since, over, now);
         let room_for = lasted(&mut state.room_since, room && !over, now);
         if over_for >= Some(OVER_FOR) {
             let level = state.level + 1;
+            state.did_not_hold(now);
             state.go_to(level);
             tracing::warn!(used = load.cores, budget = self.cores, step = %self.ladder.taken(level)[level - 1], "transcoding takes too much: one step down");
-        } else if room_for >= Some(ROOM_FOR) {
+        } else if room_for >= Some(state.room_for) {
             let level = state.level - 1;
             tracing::info!(used = load.cores, budget = self.cores, step = %self.ladder.taken(level + 1)[level], "room for transcoding again: one step up");
             state.go_to(level);
+            state.up_at = Some(now);
         } else {
             return false;
         }
@@ -237,6 +278,21 @@ impl Budget {
 }
 
 impl State {
+    fn learn(&mut self, load: Load) {
+        if load.estimated > 0.0 {
+            let seen = (load.measured / load.estimated).clamp(*SPEED.start(), *SPEED.end());
+            self.speed += (seen - self.speed) / 4.0;
+        } else {
+            self.speed += (1.0 - self.speed) * FORGET;
+        }
+    }
+
+    /// A step down comes: if it takes back a step up of just now, the next one waits longer.
+    fn did_not_hold(&mut self, now: MediaTime) {
+        let hasty = self.up_at.is_some_and(|up| now - up < HELD);
+        self.room_for = if hasty { (self.room_for + self.room_for).min(ROOM_FOR_MAX) } else { ROOM_FOR };
+    }
+
     fn go_to(&mut self, level: usize) {
         self.steps_down += level.saturating_sub(self.level) as u64;
         self.steps_up += self.level.saturating_sub(level) as u64;
@@ -295,7 +351,7 @@ mod tests {
         let mut seen = Vec::new();
         for source in 1..=20 {
             let new = demand(source, Codec::Mpeg1);
-            seen.push(budget.admit(&running, &new));
+            seen.push(budget.admit(&running, &new, true));
             if seen[seen.len() - 1] == Admission::Refused {
                 break;
             }
@@ -330,6 +386,42 @@ mod tests {
         // A single full step would not fit with room to spare: 15 frames are as much as there is room for.
         assert_eq!(levels, [1, 2, 3, 2, 1]);
         assert_eq!((budget.view().steps_down, budget.view().steps_up), (3, 2));
+    }
+
+    #[test]
+    fn sound_and_the_first_picture_always_get_in() {
+        let budget = for_transcodes(1.0);
+        let sound = patchbay_media::AudioTarget { codec: Codec::Opus, sample_rate: 48_000, channels: 2, bitrate_bps: 64_000 };
+        let sound = Demand { base: Target::Audio(sound), ..demand(1, Codec::H264) };
+        let first = demand(1, Codec::Mpeg1);
+        // A machine that seemed four times as slow once.
+        let slow = Load { cores: 4.0, measured: 4.0, estimated: 1.0 };
+        (0..40).for_each(|_| _ = budget.govern(slow, &[], MediaTime::ZERO));
+        assert_eq!(budget.admit(std::slice::from_ref(&first), &sound, true), Admission::Fits);
+        assert_eq!(budget.admit(&[sound], &first, true), Admission::Fits);
+        assert_eq!(budget.admit(&[first], &demand(2, Codec::Mpeg1), true), Admission::Refused);
+        let before = budget.view().speed;
+        (0..400).for_each(|_| _ = budget.govern(Load::default(), &[], MediaTime::ZERO));
+        assert!(before > 3.5 && budget.view().speed < 2.0, "{before}, then {}", budget.view().speed);
+    }
+
+    #[test]
+    fn a_step_up_that_does_not_hold_is_waited_for_longer() {
+        let budget = for_transcodes(1.0);
+        let wanted = [demand(1, Codec::Mpeg1)];
+        let (mut time, mut steps) = (MediaTime::ZERO, Vec::new());
+        // Half the load whenever it has stepped down, twice the budget when it has not.
+        for _ in 0..400 {
+            time += MediaTime::from_millis(250);
+            let cores = if budget.view().level == 0 { 2.0 } else { 0.1 } * budget.cores();
+            let estimated = budget.cores() * 4.0;
+            if budget.govern(Load { cores, measured: estimated / 4.0, estimated }, &wanted, time) {
+                steps.push((time.as_secs_f64(), budget.view().level));
+            }
+        }
+        let ups: Vec<f64> = steps.iter().filter(|(_, level)| *level == 0).map(|(at, _)| *at).collect();
+        let waits: Vec<f64> = ups.windows(2).map(|w| w[1] - w[0]).collect();
+        assert!(waits.len() >= 2 && waits.windows(2).all(|w| w[1] > 1.5 * w[0]), "{steps:?}");
     }
 
     #[test]

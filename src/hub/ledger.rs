@@ -37,8 +37,8 @@ pub struct LegRow {
     pub plan: Option<Plan>,
     /// What it was planned from.
     pub planned_for: Planned,
-    /// A transcode of the plan could not be started; it is tried again.
-    pub refused: bool,
+    /// When a transcode of the plan that could not be started is tried again.
+    pub retry_at: Option<MediaTime>,
     /// A transcode of the plan waits until the ladder has pictures again.
     pub parked: Option<Demand>,
     pub video: Option<Arc<Handle>>,

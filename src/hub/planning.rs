@@ -1,6 +1,7 @@
 //! Plans: what every pair is to get now, and the tracks its feed points at for that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use patchbay_bus::{EndReason, FeedValue, Point, Stream, StreamName, Track, now};
 use patchbay_contract::SessionId;
@@ -15,6 +16,24 @@ use super::switchboard::Switchboard;
 /// Longest group of a source that answers keyframe requests while a player of the RTMP family reads it untouched:
 /// such players, and the servers behind a push, can begin only at a key frame, and most services ask for two seconds.
 const GROUP_MAX: MediaTime = MediaTime::from_secs(2);
+
+/// How often a transcode that was refused is tried again.
+const RETRY_EVERY: MediaTime = MediaTime::from_secs(1);
+/// How long an encoder runs beside the one that takes its place: until every reader has gone over at a key frame.
+const REPLACED_GRACE: Duration = Duration::from_secs(1);
+
+/// What matters of a pair for its transcodes.
+#[derive(Clone, Copy)]
+struct Wish {
+    /// It cannot follow a change of size once it has begun.
+    is_rigid: bool,
+    /// It has begun.
+    is_settled: bool,
+    /// It has a transcode of this kind already: this one comes in its place, and not on top.
+    replaces: bool,
+    /// Others may step down for it.
+    may_step: bool,
+}
 
 /// Where a verdict leads.
 #[derive(Default)]
@@ -48,10 +67,18 @@ impl Switchboard {
         let source = SourceTracks::of(stream);
         let described = source.described(kind, stream);
         let mut decided = plan(&self.rules.load(), &described, &row.sink, &self.abilities);
-        let keeps_size = row.sink.is_settled();
-        let video = self.lead(source.video.as_ref(), &mut decided.video, keeps_size, row.video.is_some() || row.parked.is_some());
-        let audio = self.lead(source.audio.as_ref(), &mut decided.audio, keeps_size, row.audio.is_some());
-        row.refused = video.refused || audio.refused;
+        let before = |kind| row.plan.as_ref().map(|plan| if kind == Kind::Video { plan.video.code } else { plan.audio.code });
+        let wish = |kind, replaces| Wish {
+            is_rigid: row.sink.is_rigid,
+            is_settled: row.sink.is_settled(),
+            replaces,
+            // It could not be started at the last attempt: nobody steps down for another one.
+            may_step: before(kind) != Some(ReasonCode::TranscodeRefused),
+        };
+        let replaces = row.video.is_some() || row.parked.is_some();
+        let video = self.lead(source.video.as_ref(), &mut decided.video, wish(Kind::Video, replaces));
+        let audio = self.lead(source.audio.as_ref(), &mut decided.audio, wish(Kind::Audio, row.audio.is_some()));
+        row.retry_at = (video.refused || audio.refused).then(|| now() + RETRY_EVERY);
         row.parked = video.parked;
         let changed = row.plan.as_ref() != Some(&decided);
         let spent = |verdict: &Verdict| verdict.code == ReasonCode::BudgetSpent;
@@ -70,66 +97,56 @@ impl Switchboard {
         }
         row.sink.settle(&decided, &described);
         row.plan = Some(decided);
-        released.into_iter().flatten().for_each(|handle| self.release(handle));
+        let kept = [&row.video, &row.audio];
+        for (old, new) in released.into_iter().zip(kept) {
+            if let Some(old) = old.filter(|old| new.as_ref().is_none_or(|new| !Arc::ptr_eq(old, new))) {
+                self.release_after(old, self.settings.rendition_grace.min(REPLACED_GRACE));
+            }
+        }
     }
 
     /// Lets go of a rendition after its grace.
     pub(super) fn release(&self, handle: Arc<Handle>) {
-        let grace = self.settings.rendition_grace;
+        self.release_after(handle, self.settings.rendition_grace);
+    }
+
+    fn release_after(&self, handle: Arc<Handle>, grace: Duration) {
         self.runtime.spawn(async move {
             tokio::time::sleep(grace).await;
             drop(handle);
         });
     }
 
-    /// Where a verdict leads. A transcode that cannot start turns into a drop, with the reason. `replaces`: the pair
-    /// has a transcode of this kind already, so that this one comes in its place and not on top.
-    fn lead(&self, source: Option<&SourceTrack>, verdict: &mut Verdict, keeps_size: bool, replaces: bool) -> Destination {
+    /// Where a verdict leads. A transcode that cannot start turns into a drop, with the reason.
+    fn lead(&self, source: Option<&SourceTrack>, verdict: &mut Verdict, wish: Wish) -> Destination {
         let Some(source) = source else { return Destination::default() };
         match verdict.action {
             Action::Pass => Destination { point: Some(Point { track: source.track.clone(), epoch: source.epoch }), ..Default::default() },
             Action::Transcode(base) => {
-                let demand = Demand { source: source.track.uid(), info: source.info.clone(), base, keeps_size };
-                self.lead_to_rendition(source, demand, verdict, replaces)
+                let demand = Demand { source: source.track.uid(), info: source.info.clone(), base, keeps_size: wish.is_settled };
+                self.lead_to_rendition(source, demand, verdict, wish)
             }
             Action::Drop | Action::Absent => Destination::default(),
         }
     }
 
-    fn lead_to_rendition(&self, source: &SourceTrack, demand: Demand, verdict: &mut Verdict, replaces: bool) -> Destination {
+    fn lead_to_rendition(&self, source: &SourceTrack, demand: Demand, verdict: &mut Verdict, wish: Wish) -> Destination {
         let base = demand.base;
         let drop = |verdict: &mut Verdict, code, why: String| {
             *verdict = Verdict { action: Action::Drop, code, reason: format!("{} is left out: {why}", base.kind()) };
         };
-        let stepped = || self.budget.step_down(&demand);
-        if let Some(target) = stepped()
-            && !replaces
-            && self.renditions().running(demand.source, target).is_none()
-        {
-            match self.budget.admit(&self.renditions().demands(), &demand) {
-                Admission::Fits => {}
-                Admission::AtLevel(level) => {
-                    tracing::warn!(level, steps = self.budget.steps_in_words(), "a new transcode fits only if all step down");
-                    self.replan_all();
-                }
-                Admission::Refused => {
-                    // No figures that change by themselves: the plan would count as another one at each retry.
-                    let why = format!(
-                        "the transcode budget of {} cores is spent (transcode.cpu_budget; /v1/load shows on what)",
-                        self.budget.cores()
-                    );
-                    drop(verdict, ReasonCode::BudgetSpent, why);
-                    return Destination { refused: true, ..Default::default() };
-                }
-            }
+        if let Err((code, why)) = self.make_room(&demand, wish) {
+            drop(verdict, code, why);
+            return Destination { refused: true, ..Default::default() };
         }
-        let Some(target) = stepped() else {
+        let Some(target) = self.budget.step_down(&demand) else {
             let why = format!("transcoding takes more than its budget of {} cores (transcode.cpu_budget)", self.budget.cores());
             drop(verdict, ReasonCode::AudioOnly, why);
-            return Destination { parked: Some(demand.clone()), ..Default::default() };
+            return Destination { parked: Some(demand), ..Default::default() };
         };
         let running = self.renditions().running(demand.source, target);
-        match running.map_or_else(|| self.renditions().start(&source.track, target, demand.clone()), Ok) {
+        let as_counted = || if wish.is_rigid { demand.clone().begun_as(target) } else { demand.clone() };
+        match running.map_or_else(|| self.renditions().start(&source.track, target, as_counted()), Ok) {
             Ok(handle) => {
                 if target != base {
                     verdict.reason +=
@@ -142,6 +159,32 @@ impl Switchboard {
                 tracing::debug!(%target, %error, "rendition refused");
                 drop(verdict, ReasonCode::TranscodeRefused, error.to_string());
                 Destination { refused: true, ..Default::default() }
+            }
+        }
+    }
+
+    /// Sees to it that a transcode may start if it does not run: others may have to step down for it.
+    ///
+    /// # Errors
+    /// Why it may not.
+    fn make_room(&self, demand: &Demand, wish: Wish) -> Result<(), (ReasonCode, String)> {
+        let Some(target) = self.budget.step_down(demand) else { return Ok(()) };
+        if wish.replaces || self.renditions().running(demand.source, target).is_some() {
+            return Ok(());
+        }
+        self.renditions().check_room().map_err(|e| (ReasonCode::TranscodeRefused, e.to_string()))?;
+        match self.budget.admit(&self.renditions().demands(), demand, wish.may_step) {
+            Admission::Fits => Ok(()),
+            Admission::AtLevel(level) => {
+                tracing::warn!(level, steps = self.budget.steps_in_words(), "a new transcode fits only if all step down");
+                self.replan_all();
+                Ok(())
+            }
+            Admission::Refused => {
+                let cores = self.budget.cores();
+                // No figures that change by themselves: the plan would count as another one at each retry.
+                let why = format!("the transcode budget of {cores} cores is spent (transcode.cpu_budget; /v1/load shows on what)");
+                Err((ReasonCode::BudgetSpent, why))
             }
         }
     }
@@ -160,10 +203,17 @@ impl Switchboard {
 
     /// Plans again where an encoder gave up or was refused: its pair would stay without that track.
     pub(super) fn retry_transcodes(&self) {
-        let ledger = self.ledger();
+        let time = now();
+        let mut ledger = self.ledger();
         let gave_up = |slot: &Option<Arc<Handle>>| slot.as_ref().is_some_and(|handle| handle.track().ended() == Some(EndReason::Failed));
-        for row in ledger.legs.values().filter(|row| row.refused || gave_up(&row.video) || gave_up(&row.audio)) {
-            self.replan_soon(&row.stream);
+        let due = |row: &LegRow| row.retry_at.is_some_and(|at| at <= time) || gave_up(&row.video) || gave_up(&row.audio);
+        let ids: Vec<_> = ledger.legs.iter().filter(|(_, row)| due(row)).map(|(id, row)| (*id, row.stream.clone())).collect();
+        for (id, name) in ids {
+            let Some(stream) = self.bus().get(&name) else { continue };
+            let Some(kind) = ledger.publication_of(&name).map(|(_, row)| row.kind) else { continue };
+            if let Some(row) = ledger.legs.get_mut(&id) {
+                self.plan_leg(id, row, &stream, kind);
+            }
         }
     }
 

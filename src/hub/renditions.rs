@@ -45,12 +45,36 @@ impl Handle {
         self.demand.source
     }
 
-    /// Cores it takes and needs; `None` while it is too young to tell.
-    fn cores(&self) -> Option<f64> {
+    /// Whether its source goes on.
+    fn is_live(&self) -> bool {
+        self.track().ended().is_none()
+    }
+
+    /// What it takes; `None` while it is too young to tell.
+    fn measured(&self) -> Option<Measured> {
         let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
         meter.look(&self.rendition.stats(), now());
-        meter.cores.filter(|_| now() - meter.since > SETTLED)
+        let old_enough = now() - meter.since > SETTLED;
+        meter.seen.filter(|_| old_enough)
     }
+
+    /// Pictures per second that the estimate of it assumes.
+    fn assumed_rate(&self) -> Option<f64> {
+        let Target::Video(video) = self.target else { return None };
+        let rate = self.demand.info.video_shape().and_then(|shape| shape.frame_rate).unwrap_or(30.0);
+        Some(video.frame_rate_max.map_or(rate, |max| rate.min(f64::from(max))))
+    }
+}
+
+/// What a rendition was seen to take, smoothed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Measured {
+    /// Cores it takes.
+    cores: f64,
+    /// Cores it would take if it had the time for the pictures it loses.
+    needed: f64,
+    /// Frames it makes, per second.
+    rate: f64,
 }
 
 /// Follows what a rendition takes.
@@ -58,14 +82,14 @@ struct Meter {
     since: MediaTime,
     last: MediaTime,
     cpu_ns: u64,
-    frames_in: u64,
-    dropped: u64,
-    cores: Option<f64>,
+    frames_out: u64,
+    shed: u64,
+    seen: Option<Measured>,
 }
 
 impl Meter {
     fn new() -> Self {
-        Self { since: now(), last: now(), cpu_ns: 0, frames_in: 0, dropped: 0, cores: None }
+        Self { since: now(), last: now(), cpu_ns: 0, frames_out: 0, shed: 0, seen: None }
     }
 
     fn look(&mut self, stats: &RenditionStats, time: MediaTime) {
@@ -74,12 +98,17 @@ impl Meter {
             return;
         }
         let step = |new: u64, old: u64| new.saturating_sub(old) as f64;
-        let (read, dropped) = (step(stats.frames_in, self.frames_in), step(stats.dropped, self.dropped));
-        // One that loses pictures for want of time would take more if it could.
-        let behind = (read / (read - dropped).max(1.0)).clamp(1.0, BEHIND_MAX);
-        let seen = step(stats.cpu_ns, self.cpu_ns) / passed.as_nanos() as f64 * behind;
-        self.cores = Some(self.cores.map_or(seen, |cores| cores + (seen - cores) * WEIGHT));
-        (self.last, self.cpu_ns, self.frames_in, self.dropped) = (time, stats.cpu_ns, stats.frames_in, stats.dropped);
+        let (made, shed) = (step(stats.frames_out, self.frames_out), step(stats.shed, self.shed));
+        let behind = ((made + shed) / made.max(1.0)).clamp(1.0, BEHIND_MAX);
+        let cores = step(stats.cpu_ns, self.cpu_ns) / passed.as_nanos() as f64;
+        let fresh = Measured { cores, needed: cores * behind, rate: made / passed.as_secs_f64() };
+        let mix = |old: f64, new: f64| old + (new - old) * WEIGHT;
+        self.seen = Some(self.seen.map_or(fresh, |old| Measured {
+            cores: mix(old.cores, fresh.cores),
+            needed: mix(old.needed, fresh.needed),
+            rate: mix(old.rate, fresh.rate),
+        }));
+        (self.last, self.cpu_ns, self.frames_out, self.shed) = (time, stats.cpu_ns, stats.frames_out, stats.shed);
     }
 }
 
@@ -120,15 +149,23 @@ impl Renditions {
         handle.track().ended().is_none().then_some(handle)
     }
 
+    /// Whether one more may run.
+    ///
+    /// # Errors
+    /// When the configured number runs already.
+    pub fn check_room(&self) -> Result<(), Refused> {
+        match self.list().iter().filter(|handle| handle.is_live()).count() {
+            n if n >= self.limit => Err(Refused::TooMany(self.limit)),
+            _ => Ok(()),
+        }
+    }
+
     /// Starts a rendition of `source` as `target`, which is what became of `demand`.
     ///
     /// # Errors
-    /// When too many run already, or the engine cannot start it.
+    /// When the engine cannot start it.
     pub fn start(&self, source: &Arc<Track>, target: Target, demand: Demand) -> Result<Arc<Handle>, Refused> {
         let mut live = self.live();
-        if live.len() >= self.limit {
-            return Err(Refused::TooMany(self.limit));
-        }
         let rendition = self.engine.start(source, &target)?;
         let id = format!("{}>{target}", source.uid());
         tracing::info!(rendition = %id, "rendition starts");
@@ -146,24 +183,27 @@ impl Renditions {
 
     /// What the live renditions were asked for.
     pub fn demands(&self) -> Vec<Demand> {
-        self.list().iter().map(|handle| handle.demand.clone()).collect()
+        self.list().iter().filter(|handle| handle.is_live()).map(|handle| handle.demand.clone()).collect()
     }
 
     /// What the live renditions take. `young`: cores for what is too young to be measured.
     pub fn load(&self, young: impl Fn(&[Demand]) -> f64) -> Load {
-        let (mut settled, mut unsettled, mut measured) = (Vec::new(), Vec::new(), 0.0);
-        for handle in self.list() {
-            let as_made = Demand { base: handle.target, ..handle.demand.clone() };
-            match handle.cores() {
-                Some(cores) => {
-                    measured += cores;
-                    settled.push(as_made);
-                }
-                None => unsettled.push(handle.demand.clone()),
+        let (mut typical, mut unsettled, mut load) = (Vec::new(), Vec::new(), Load::default());
+        for handle in self.list().iter().filter(|handle| handle.is_live()) {
+            let Some(seen) = handle.measured() else {
+                unsettled.push(handle.demand.clone());
+                continue;
+            };
+            load.cores += seen.needed;
+            // A source that stands still says nothing of what pictures cost, and sound says little.
+            if handle.assumed_rate().is_some_and(|rate| seen.rate > rate / 2.0) {
+                load.measured += seen.cores;
+                typical.push(Demand { base: handle.target, ..handle.demand.clone() });
             }
         }
-        let estimated = estimate(&settled, &Ladder::new(Vec::new()), 0);
-        Load { cores: measured + young(&unsettled), measured, estimated }
+        load.cores += young(&unsettled);
+        load.estimated = estimate(&typical, &Ladder::new(Vec::new()), 0);
+        load
     }
 }
 
@@ -178,15 +218,16 @@ mod tests {
     use super::*;
     use patchbay_transcode::RenditionState;
 
-    fn stats(frames_in: u64, dropped: u64, cpu_ms: u64) -> RenditionStats {
+    fn stats(frames_out: u64, shed: u64, cpu_ms: u64) -> RenditionStats {
         RenditionStats {
-            frames_in,
-            frames_out: frames_in - dropped,
+            frames_in: 0,
+            frames_out,
             cpu_ns: cpu_ms * 1_000_000,
             added_delay_p50_ns: 0,
             added_delay_last_ns: 0,
             restarts: 0,
-            dropped,
+            dropped: shed,
+            shed,
             state: RenditionState::Running,
         }
     }
@@ -195,12 +236,16 @@ mod tests {
     fn one_that_falls_behind_is_taken_to_need_what_it_lacks() {
         let mut meter = Meter { since: MediaTime::ZERO, last: MediaTime::ZERO, ..Meter::new() };
         meter.look(&stats(30, 0, 400), MediaTime::from_secs(1));
-        assert_eq!(meter.cores, Some(0.4));
+        assert_eq!(meter.seen, Some(Measured { cores: 0.4, needed: 0.4, rate: 30.0 }));
         // Half the pictures lost: twice the need, by its weight.
-        meter.look(&stats(60, 15, 800), MediaTime::from_secs(2));
-        assert!((meter.cores.unwrap() - (0.4 + 0.4 * WEIGHT)).abs() < 1e-9);
+        meter.look(&stats(45, 15, 800), MediaTime::from_secs(2));
+        let seen = meter.seen.unwrap();
+        assert!((seen.needed - (0.4 + 0.4 * WEIGHT)).abs() < 1e-9 && (seen.cores - 0.4).abs() < 1e-9, "{seen:?}");
+        // Nothing made and all of it lost: as much as is believed.
+        meter.look(&stats(45, 45, 1_200), MediaTime::from_secs(3));
+        assert!(meter.seen.unwrap().needed > seen.needed);
         // Too early to look again.
-        meter.look(&stats(61, 15, 900), MediaTime::from_millis(2_100));
-        assert_eq!(meter.frames_in, 60);
+        meter.look(&stats(46, 45, 1_300), MediaTime::from_millis(3_100));
+        assert_eq!(meter.frames_out, 45);
     }
 }

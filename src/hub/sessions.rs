@@ -44,7 +44,7 @@ impl Switchboard {
         // Held or ended, nothing of the old source is read any more.
         for id in ledger.legs_of.get(&row.stream).cloned().unwrap_or_default() {
             let Some(leg) = ledger.legs.get_mut(&id) else { continue };
-            (leg.plan, leg.planned_for, leg.refused, leg.parked) = (None, Planned::default(), false, None);
+            (leg.plan, leg.planned_for, leg.retry_at, leg.parked) = (None, Planned::default(), None, None);
             [leg.video.take(), leg.audio.take()].into_iter().flatten().for_each(|handle| self.release(handle));
         }
     }
@@ -147,7 +147,7 @@ impl Switchboard {
             feed: feed.clone(),
             plan: None,
             planned_for: Planned::default(),
-            refused: false,
+            retry_at: None,
             parked: None,
             video: None,
             audio: None,

@@ -142,11 +142,6 @@ impl Switchboard {
         self.bus.list().iter().for_each(|stream| self.dirty.add(stream.name()));
     }
 
-    /// Has the pairs of a stream planned again.
-    pub(super) fn replan_soon(&self, stream: &StreamName) {
-        self.dirty.add(stream);
-    }
-
     /// Refuses new sessions from now on and asks the live ones to end.
     pub fn drain(&self) {
         self.draining.cancel();

@@ -40,6 +40,8 @@ pub struct RenditionStats {
     pub restarts: u64,
     /// Source frames that were lost here: skipped for lag, or refused by the decoder.
     pub dropped: u64,
+    /// Those of them that were decoded and found the encoder behind: what it would make if it had the time.
+    pub shed: u64,
     /// Where it is in its life.
     pub state: RenditionState,
 }
@@ -64,6 +66,7 @@ pub(crate) struct Stats {
     cpu_ns: AtomicU64,
     restarts: AtomicU64,
     dropped: AtomicU64,
+    shed: AtomicU64,
     state: AtomicU8,
     delays: Mutex<Delays>,
 }
@@ -94,6 +97,12 @@ impl Stats {
 
     pub(crate) fn dropped(&self, frames: u64) {
         self.dropped.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// A picture that found the encoder behind.
+    pub(crate) fn shed(&self) {
+        self.shed.fetch_add(1, Ordering::Relaxed);
+        self.dropped(1);
     }
 
     pub(crate) fn restarted(&self) {
@@ -131,6 +140,7 @@ impl Stats {
             added_delay_last_ns: last,
             restarts: self.restarts.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
+            shed: self.shed.load(Ordering::Relaxed),
             state: self.state(),
         }
     }

@@ -89,8 +89,8 @@ struct Sender {
     /// When to send the cached group after all.
     force_at: Option<Instant>,
     sent_pts: Option<MediaTime>,
-    /// How late sound leaves, smoothed; see [`SYNC_BIAS_MAX`].
-    lateness: MediaTime,
+    /// How late sound that was made here leaves, smoothed; see [`SYNC_BIAS_MAX`]. `None` where nothing was made.
+    lateness: Option<MediaTime>,
     queue: VecDeque<Queued>,
 }
 
@@ -135,7 +135,7 @@ impl Viewer {
             need_key: kind == Kind::Video,
             force_at: None,
             sent_pts: None,
-            lateness: MediaTime::ZERO,
+            lateness: None,
             queue: VecDeque::new(),
         });
     }
@@ -307,6 +307,7 @@ impl Sender {
             self.upcoming = Some(upcoming);
         } else {
             self.current = Some(uid);
+            self.lateness = (self.kind == Kind::Audio && point.is_rendition()).then(MediaTime::default);
             self.join(uid, rtc, lanes, now);
         }
     }
@@ -376,11 +377,12 @@ impl Sender {
     fn write_next(&mut self, rtc: &mut Rtc, clock: &WallClock, now: Instant, budget: &mut u32) -> Option<Queued> {
         let queued = self.queue.front_mut()?;
         let time = *queued.time.get_or_insert_with(|| self.clock.stamp(queued.pts, queued.packed.duration));
-        if self.kind == Kind::Audio && queued.next == 0 && queued.live {
-            let off = clock.lateness(queued.pts, now) - self.lateness;
-            self.lateness += MediaTime::from_nanos(off.as_nanos() / LATENESS_WEIGHT);
+        if let Some(lateness) = self.lateness.as_mut().filter(|_| queued.next == 0 && queued.live) {
+            let off = clock.lateness(queued.pts, now) - *lateness;
+            *lateness += MediaTime::from_nanos(off.as_nanos() / LATENESS_WEIGHT);
         }
-        let bias = MediaTime::from_nanos(self.lateness.as_nanos() / 2).clamp(MediaTime::ZERO, SYNC_BIAS_MAX);
+        let half = MediaTime::from_nanos(self.lateness.unwrap_or_default().as_nanos() / 2);
+        let bias = half.clamp(MediaTime::ZERO, SYNC_BIAS_MAX);
         let wall = clock.of(queued.pts - bias, now);
         let mut api = rtc.direct_api();
         let stream = api.stream_tx(&self.ssrc)?;

@@ -8,6 +8,8 @@ use patchbay_media::{VideoShape, VideoTarget};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::target::video_bitrate;
+
 /// Halving goes no further than this.
 const FPS_MIN: u32 = 10;
 const SIDE_MIN: u32 = 160;
@@ -87,17 +89,26 @@ fn half_fps(target: VideoTarget, source: &VideoShape) -> VideoTarget {
     let told = source.frame_rate.map_or(FPS_USUAL, |rate| rate.round().clamp(1.0, 240.0) as u32);
     let rate = target.frame_rate_max.map_or(told, |max| max.min(told));
     // Half the pictures take more than half the bits: they differ more from one to the next.
-    let bitrate_bps = target.bitrate_bps / 3 * 2;
+    let bitrate_bps = whole_kilobits(u64::from(target.bitrate_bps) * 2 / 3);
     VideoTarget { frame_rate_max: Some((rate / 2).max(FPS_MIN.min(rate))), bitrate_bps, ..target }
+}
+
+/// So that the order of the steps makes no difference.
+fn whole_kilobits(bps: u64) -> u32 {
+    u32::try_from((bps + 500) / 1_000 * 1_000).unwrap_or(u32::MAX)
 }
 
 fn half_size(target: VideoTarget, source: &VideoShape) -> VideoTarget {
     let (width, height) = target.size.unwrap_or((source.width, source.height));
-    let half = |side: u32| ((side / 2) & !1).max(2);
     if width.max(height) < 2 * SIDE_MIN {
         return target;
     }
-    VideoTarget { size: Some((half(width), half(height))), bitrate_bps: target.bitrate_bps / 5 * 2, ..target }
+    let half = |side: u32| ((side / 2) & !1).max(2);
+    let size = (half(width), half(height));
+    // In the proportion of what the planner gives to both: who is planned at this size gets the very same target.
+    let usual = |size| u64::from(video_bitrate(target.codec, size, f64::from(FPS_USUAL)));
+    let bitrate = u64::from(target.bitrate_bps) * usual(size) / usual((width, height)).max(1);
+    VideoTarget { size: Some(size), bitrate_bps: whole_kilobits(bitrate), ..target }
 }
 
 #[cfg(test)]
@@ -124,6 +135,18 @@ mod tests {
         assert_eq!(at(99), None);
         assert_eq!(ladder.apply(2, TARGET, &hd, true), ladder.apply(1, TARGET, &hd, false));
         assert_eq!((ladder.bottom(), ladder.last_with_pictures()), (3, 2));
+    }
+
+    #[test]
+    fn a_viewer_planned_at_the_smaller_size_gets_the_very_same_target() {
+        let ladder = Ladder::new(vec![Step::Fps, Step::Size]);
+        for (width, height) in [(1_920, 1_080), (1_280, 720), (640, 360)] {
+            let planned = |width, height| VideoTarget { bitrate_bps: video_bitrate(Codec::Mpeg1, (width, height), 30.0), ..TARGET };
+            let stepped = ladder.apply(2, planned(width, height), &source(width, height, 30.0), false).unwrap();
+            let (w, h) = stepped.size.unwrap();
+            let settled = VideoTarget { size: stepped.size, ..planned(w, h) };
+            assert_eq!(ladder.apply(2, settled, &source(width, height, 30.0), true), Some(stepped));
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn fit((width, height): (u32, u32), (a, b): (u32, u32)) -> (u32, u32) {
     (scale(width), scale(height))
 }
 
-fn video_bitrate(codec: Codec, (width, height): (u32, u32), frame_rate: f64) -> u32 {
+pub(crate) fn video_bitrate(codec: Codec, (width, height): (u32, u32), frame_rate: f64) -> u32 {
     // An unknown size is taken for 720p.
     let pixels = if width == 0 { 1_280 * 720 } else { u64::from(width) * u64::from(height) };
     let base = BITRATES.iter().find(|(max, _)| pixels <= *max).map_or(12_000_000, |(_, bps)| *bps);

@@ -65,6 +65,7 @@ fn table(body: &[u8]) -> Result<RuleTable, Refusal> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let list: RuleList = serde_path_to_error::deserialize(&mut json)
         .map_err(|e| refuse(format!("{}: {}; send {{\"rules\": [...]}} with rules as in the configuration", e.path(), e.inner())))?;
+    json.end().map_err(|e| refuse(format!("after the rules: {e}")))?;
     match list.rules.len() {
         n if n > RULES_MAX => Err(refuse(format!("{n} rules, and {RULES_MAX} are possible"))),
         _ => Ok(RuleTable::new(list.rules)),

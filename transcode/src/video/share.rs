@@ -79,7 +79,7 @@ impl Queue {
             let Some(oldest) = waiting.pictures.pop_front() else { break };
             waiting.bytes -= bytes_of(&oldest.picture);
             waiting.loss = waiting.loss.saturating_add(oldest.loss).saturating_add(1);
-            self.stats.dropped(1);
+            self.stats.shed();
         }
     }
 
