@@ -34,7 +34,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { sessions_max: 8_192, idle_timeout_s: 15, coalesce_ms: 20, lag_max_ms: 400, in_flight_max_ms: 120, slow_cut_s: 10 }
+        Self { sessions_max: 8_192, idle_timeout_s: 15, coalesce_ms: 20, lag_max_ms: 400, in_flight_max_ms: 200, slow_cut_s: 10 }
     }
 }
 

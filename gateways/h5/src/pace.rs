@@ -39,7 +39,8 @@ pub(crate) struct Pace {
 impl Pace {
     /// `window`: how much media may be on its way beyond the round trip.
     pub(crate) fn new(window: Duration) -> Self {
-        let (window, step) = (MediaTime::from(window), MediaTime::from(window / 2));
+        // An answer wakes the session, so there are as few as keep the window open: the third is for the way back.
+        let (window, step) = (MediaTime::from(window), MediaTime::from(window * 2 / 3));
         let (sent, arrived, pinged) = Default::default();
         Self { window, step, sent, arrived, pings: VecDeque::new(), number: 0, pinged, round_trip: None }
     }
@@ -102,13 +103,13 @@ mod tests {
             pings.extend(pace.ping(ms(sent)));
             assert!(!pace.stalled(), "{sent}");
         }
-        assert_eq!(pings.len(), 2, "after 120 and 240 ms");
+        assert_eq!(pings.len(), 1, "after 160 ms");
         pace.sent(ms(280));
         assert!(pace.stalled());
-        assert_eq!(pace.waiting_since(), Some(ms(120)));
-        assert_eq!(pace.pong(&pings[0], ms(700)), Some(ms(580)));
-        assert!(!pace.stalled(), "160 ms are on their way, and late answers do not widen the window");
-        pace.sent(ms(380));
+        assert_eq!(pace.waiting_since(), Some(ms(160)));
+        assert_eq!(pace.pong(&pings[0], ms(700)), Some(ms(540)));
+        assert!(!pace.stalled(), "120 ms are on their way, and late answers do not widen the window");
+        pace.sent(ms(420));
         assert!(pace.stalled());
     }
 
