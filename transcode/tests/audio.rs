@@ -239,6 +239,29 @@ fn a_source_that_changes_its_format_goes_on_without_a_gap() {
 }
 
 #[test]
+fn opus_that_goes_from_stereo_to_mono_and_back_is_heard_without_a_gap() {
+    // The packet itself says so (RFC 6716 §3.1); neither SDP nor the track does.
+    let samples = tone(3.0, 440.0);
+    let (info, mut frames) = opus_packets(&samples);
+    let mut encoder = opus::Encoder::new(48_000, opus::Channels::Mono, opus::Application::Audio).unwrap();
+    for (frame, pair) in frames.iter_mut().zip(samples.chunks_exact(1_920)).skip(50).take(50) {
+        let mono: Vec<f32> = pair.iter().step_by(2).copied().collect();
+        frame.payload = encoder.encode_vec_float(&mono, 1_500).unwrap().into();
+    }
+    let stereo = |frame: &patchbay_media::Frame| frame.payload[0] >> 2 & 1 == 1;
+    assert!(stereo(&frames[10]) && !stereo(&frames[70]) && stereo(&frames[120]));
+    for target in [AAC, MP2] {
+        let out = transcode(info.clone(), &frames, &target);
+        assert_continuous(&out.frames);
+        let sound = listen(&out.info, &out.frames);
+        for (from, to) in [(300, 900), (1_200, 1_900), (2_200, 2_800)] {
+            assert!(sound.purity(from, to, 440.0) > 0.97, "{target}, {from} ms: purity {}", sound.purity(from, to, 440.0));
+            assert!(sound.rms(from, to) > 0.2, "{target}, {from} ms: rms {}", sound.rms(from, to));
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let engine = Engine::new(EngineConfig::default());
     let (decodable, encodable) = engine.abilities();
