@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Patchbay, aiortc_in_background, browser_in_background, free_port, nginx, probe, text, turn, wait_for};
+use crate::support::{
+    Client, Patchbay, Watching, aiortc_in_background, browser_in_background, free_port, nginx, probe, text, turn, wait_for,
+};
 
 fn assert_h264_and_aac(url: &str) {
     let begin = Instant::now();
@@ -32,6 +34,28 @@ fn a_browser_publishes_and_rtmp_flv_and_a_pushed_to_server_get_h264_and_aac() {
     assert_h264_and_aac(&format!("rtmp://127.0.0.1:{origin}/live/out"));
     assert_eq!(hub.renditions().len(), 1, "one AAC encoder serves all: {:?}", hub.renditions());
     assert!(source.is_running());
+}
+
+#[test]
+fn a_browser_without_h264_publishes_vp8_or_vp9_and_everybody_gets_h264() {
+    let _turn = turn();
+    for codec in ["VP8", "VP9"] {
+        let hub = Patchbay::start("");
+        let options = ["--canvas", "--codec", codec, "--min-kbps", "500", "--max-kbps", "1000", "--seconds", "40"];
+        let _source = browser_in_background(&[&["--whip", &hub.url("/whip/live/cam")], &options[..]].concat());
+        hub.wait_live("live/cam");
+        let tracks = hub.get("/v1/streams")["streams"][0]["tracks"].clone();
+        let described = text(&tracks.as_array().expect("tracks").iter().find(|t| t["kind"] == "video").expect("video")["description"]);
+        assert!(described.starts_with(&codec.to_lowercase()), "{described}");
+        assert_h264_and_aac(&hub.rtmp_url("live/cam"));
+        let viewer = Watching::start(Client::Aiortc, &["whep", &hub.url("/whep/live/cam"), "--stamp", "wall"]);
+        let pair = wait_for("the pair", Duration::from_secs(20), || hub.pairs("whep").first().cloned());
+        assert_eq!(text(&pair["video"]["code"]), "codec_not_accepted", "{pair}");
+        std::thread::sleep(Duration::from_secs(5));
+        let seen = viewer.report();
+        assert!(seen["stamps"]["shownPct"].as_f64() >= Some(90.0), "{codec}: {seen}");
+        assert!(seen["audio"]["rms"].as_f64() > Some(0.01), "{codec}: {seen}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use patchbay_bus::{EndReason, KeyframeGate, Signal, TrackWriter};
 use patchbay_contract::{Cause, Counters, Publication};
 use patchbay_media::h264::{AccessUnit, ParameterSets};
 use patchbay_media::timeline::{Timeline, Track, Wire};
-use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo};
+use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo, vpx};
 use patchbay_rtp::opus;
 use str0m::Rtc;
 use str0m::format::Codec as RtpCodec;
@@ -87,7 +87,7 @@ impl Ingest {
     /// A reassembled frame.
     pub(crate) fn media(&mut self, data: &MediaData) {
         let arrival = patchbay_bus::now();
-        if self.video.as_ref().is_some_and(|v| v.input.mid == data.mid) && data.params.spec().codec == RtpCodec::H264 {
+        if self.video.as_ref().is_some_and(|v| v.input.mid == data.mid) {
             self.video(data, arrival);
         } else if self.audio.as_ref().is_some_and(|a| a.mid == data.mid) && data.params.spec().codec == RtpCodec::Opus {
             self.audio(data, arrival);
@@ -107,16 +107,17 @@ impl Ingest {
         if data.data.len() > ACCESS_UNIT_MAX {
             return video.reject(publication);
         }
-        let unit = AccessUnit::from_annex_b(&data.data, &mut video.sets);
-        if unit.payload.is_empty() {
-            return;
-        }
+        let unit = match video.read(data) {
+            Picture::Unit(unit) => unit,
+            Picture::Empty => return,
+            Picture::Broken => return video.reject(publication),
+        };
         if video.need_key && !unit.key {
             return video.reject(publication);
         }
         if unit.key {
-            // Sets of a picture that cannot be described (too large, broken) make it undecodable for everybody.
-            let Ok(info) = video.sets.track_info() else { return video.reject(publication) };
+            // A picture that cannot be described (too large, broken) is undecodable for everybody.
+            let Some(info) = unit.info else { return video.reject(publication) };
             match &mut video.input.writer {
                 Some(writer) => writer.set_info(info),
                 empty => {
@@ -184,7 +185,41 @@ impl Ingest {
     }
 }
 
+/// A frame in the bus's layout.
+struct Unit {
+    payload: Bytes,
+    key: bool,
+    /// The track that begins with it.
+    info: Option<TrackInfo>,
+}
+
+enum Picture {
+    Unit(Unit),
+    /// Parameter sets alone, or nothing.
+    Empty,
+    Broken,
+}
+
 impl Video {
+    fn read(&mut self, data: &MediaData) -> Picture {
+        let codec = match data.params.spec().codec {
+            RtpCodec::H264 => {
+                let unit = AccessUnit::from_annex_b(&data.data, &mut self.sets);
+                if unit.payload.is_empty() {
+                    return Picture::Empty;
+                }
+                let info = if unit.key { self.sets.track_info().ok() } else { None };
+                return Picture::Unit(Unit { payload: unit.payload, key: unit.key, info });
+            }
+            RtpCodec::Vp8 => Codec::Vp8,
+            RtpCodec::Vp9 => Codec::Vp9,
+            _ => return Picture::Broken,
+        };
+        let Some(header) = vpx::Header::read(codec, &data.data) else { return Picture::Broken };
+        let info = header.track_info(codec);
+        Picture::Unit(Unit { payload: Bytes::copy_from_slice(&data.data), key: info.is_some(), info })
+    }
+
     fn reject(&mut self, publication: &Publication) {
         self.input.lost = self.input.lost.saturating_add(1);
         self.need_key = true;

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use patchbay_contract::{Code, Refusal};
+use patchbay_media::Codec;
 use smallvec::SmallVec;
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
@@ -106,6 +107,8 @@ impl Peer {
         for (pt, rtx, profile) in H264_FORMATS {
             config.codec_config().add_h264((*pt).into(), Some((*rtx).into()), true, *profile);
         }
+        config.codec_config().enable_vp8(offer.vpx.contains(&Codec::Vp8));
+        config.codec_config().enable_vp9(offer.vpx.contains(&Codec::Vp9));
         let mut rtc = config.build(now);
         for &address in &identity.candidates {
             let candidate = Candidate::host(address, "udp").map_err(|e| Refusal::new(Code::Internal, e.to_string()))?;

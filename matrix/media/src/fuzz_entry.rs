@@ -3,14 +3,16 @@
 
 use bytes::Bytes;
 
+use crate::Codec;
 use crate::aac::AudioSpecificConfig;
 use crate::h264::{AccessUnit, ParameterSets, SIDE_MAX, nals};
+use crate::vpx::Header;
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target with the name of its folder of saved inputs.
-pub const TARGETS: [Target; 2] = [("h264", h264), ("aac_config", aac_config)];
+pub const TARGETS: [Target; 3] = [("h264", h264), ("aac_config", aac_config), ("vpx", vpx)];
 
 /// The first byte says what the rest is: a configuration record, a byte stream, or units behind lengths of so many bytes.
 pub fn h264(data: &[u8]) {
@@ -41,6 +43,16 @@ fn check(sets: &ParameterSets) {
     assert!(shape.width <= SIDE_MAX && shape.height <= SIDE_MAX);
     let again = ParameterSets::from_avcc(&info.config).and_then(|(sets, _)| sets.shape());
     assert_eq!(again, Ok(shape));
+}
+
+/// A frame of VP8 or VP9, as the first byte says.
+pub fn vpx(data: &[u8]) {
+    let Some((which, frame)) = data.split_first() else { return };
+    let codec = if which % 2 == 0 { Codec::Vp8 } else { Codec::Vp9 };
+    if let Some(info) = Header::read(codec, frame).and_then(|header| header.track_info(codec)) {
+        let shape = info.video_shape().copied().unwrap_or_default();
+        assert!((1..=SIDE_MAX).contains(&shape.width) && (1..=SIDE_MAX).contains(&shape.height), "{shape:?}");
+    }
 }
 
 /// A configuration record of AAC.

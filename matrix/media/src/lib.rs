@@ -29,6 +29,7 @@ mod target;
 mod time;
 pub mod timeline;
 mod track;
+pub mod vpx;
 
 pub use codec::{Codec, Kind, UnknownCodec};
 pub use frame::Frame;
