@@ -87,6 +87,7 @@ fn switchboard(config: &Config) -> Arc<Switchboard> {
         pattern: r.stream.clone(),
         kind: r.kind.map(Into::into),
         publish_key: r.publish_key.as_ref().map(|k| k.reveal().to_owned()),
+        second_publisher: r.second_publisher,
         play_key: r.play_key.as_ref().map(|k| k.reveal().to_owned()),
     };
     let settings = Settings {

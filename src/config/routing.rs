@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::Secret;
+use crate::hub::SecondPublisher;
 
 /// What a set of stream names means.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -21,9 +22,13 @@ pub struct Route {
     #[serde(default)]
     pub kind: Option<RtmpKind>,
     /// Key a publisher must bring (`?key=` in its URL, or a Bearer token). Without one anybody may publish.
-    /// A second publisher that brings it takes the name over from the first.
     #[serde(default)]
     pub publish_key: Option<Secret>,
+    /// What happens to a publisher whose name has one already: `takeover` lets it take the first one's place, `reject`
+    /// refuses it, `backup` has it stand by until the first leaves. `takeover` if not given and there is a
+    /// `publish_key`, otherwise `reject`.
+    #[serde(default)]
+    pub second_publisher: Option<SecondPublisher>,
     /// Key a viewer must bring. Without one anybody may play.
     #[serde(default)]
     pub play_key: Option<Secret>,
@@ -130,7 +135,7 @@ impl fmt::Debug for PushUrl {
 
 /// For the documents: one route with every key.
 pub fn example_routes() -> Json {
-    json!([{ "stream": "wx/**", "kind": "miniprogram", "publish_key": "change-me-publish", "play_key": "change-me-play" }])
+    json!([{ "stream": "wx/**", "kind": "miniprogram", "publish_key": "change-me-publish", "second_publisher": "takeover", "play_key": "change-me-play" }])
 }
 
 /// For the documents: one rule.

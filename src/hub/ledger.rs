@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use patchbay_bus::{Feed, StreamName};
+use patchbay_bus::{Feed, Stream, StreamName};
 use patchbay_contract::{Caller, Counters, SessionId};
 use patchbay_media::MediaTime;
 use patchbay_rules::{EndpointKind, Plan, Sink};
@@ -20,8 +20,12 @@ pub struct PublicationRow {
     pub since: MediaTime,
     pub counters: Arc<Counters>,
     pub cancelled: CancellationToken,
+    /// What it sends: live, or standing by.
+    pub source: Arc<Stream>,
     /// Another publisher was let in its place: its viewers are the other's.
     pub taken_over: bool,
+    /// Cancelled when it has left and its name is free.
+    pub left: CancellationToken,
 }
 
 /// A sink that plays.
@@ -70,9 +74,9 @@ impl Ledger {
         self.last_id
     }
 
-    /// The newest publisher of a name; during a takeover the one before it is still closing.
+    /// The publisher whose stream is live under a name; others may stand by for it or be about to leave.
     pub fn publication_of(&self, stream: &StreamName) -> Option<(SessionId, &PublicationRow)> {
-        self.publications.iter().rev().find(|(_, row)| row.stream == *stream).map(|(id, row)| (*id, row))
+        self.publications.iter().find(|(_, row)| row.stream == *stream && row.source.is_live()).map(|(id, row)| (*id, row))
     }
 
     pub fn add_leg(&mut self, id: SessionId, row: LegRow) {

@@ -15,5 +15,5 @@ pub mod view;
 
 pub use budget::LoadView;
 pub use candidate::RulesPlan;
-pub use routes::{Route, Routes};
+pub use routes::{Route, Routes, SecondPublisher};
 pub use switchboard::{HubHandle, Settings, Switchboard};

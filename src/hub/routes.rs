@@ -2,6 +2,20 @@
 
 use patchbay_bus::StreamName;
 use patchbay_rules::{EndpointKind, Pattern};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// What happens to a publisher whose name has one already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SecondPublisher {
+    /// It takes the place of the first, which is disconnected.
+    Takeover,
+    /// It is refused as `stream_busy`.
+    Reject,
+    /// It stands by and goes live when the first leaves.
+    Backup,
+}
 
 /// Applies to the names its pattern matches.
 #[derive(Clone)]
@@ -10,10 +24,21 @@ pub struct Route {
     pub pattern: Pattern,
     /// Kind of whoever publishes or plays such a name over RTMP or FLV.
     pub kind: Option<EndpointKind>,
-    /// Key a publisher must bring. With a key set, a second publisher that brings it takes over.
+    /// Key a publisher must bring.
     pub publish_key: Option<String>,
+    /// What happens to a second publisher, where that is said.
+    pub second_publisher: Option<SecondPublisher>,
     /// Key a viewer must bring.
     pub play_key: Option<String>,
+}
+
+impl Route {
+    /// What happens to a second publisher: whoever brings the route's key is the same person back again, so it takes
+    /// over unless the route says otherwise.
+    pub fn second_publisher(&self) -> SecondPublisher {
+        let usual = if self.publish_key.is_some() { SecondPublisher::Takeover } else { SecondPublisher::Reject };
+        self.second_publisher.unwrap_or(usual)
+    }
 }
 
 /// All routes, first match wins.

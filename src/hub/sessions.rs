@@ -10,7 +10,11 @@ use patchbay_rules::EndpointKind;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Ledger, LegRow, Planned, PublicationRow};
+use super::routes::{Route, SecondPublisher};
 use super::switchboard::Switchboard;
+
+/// How long a publisher that was asked to leave may take.
+const TAKEOVER_MAX: Duration = Duration::from_secs(1);
 
 impl Switchboard {
     pub(super) fn end_held(&self) {
@@ -30,8 +34,10 @@ impl Switchboard {
         let mut ledger = self.ledger();
         let Some(row) = ledger.publications.remove(&id) else { return };
         log_end(id, "publish", &row.stream, row.kind, &row.caller, row.since, &row.counters, cause);
-        // Another publisher may have taken the name over already.
-        if ledger.publication_of(&row.stream).is_some() {
+        row.left.cancel();
+        // Another publisher has taken the name over, or was live all the time and this one stood by.
+        if let Some((next, _)) = ledger.publication_of(&row.stream) {
+            tracing::info!(session = next, stream = %row.stream, "publisher goes on in the place of the one that left");
             return;
         }
         let held = reason == EndReason::Lost || row.taken_over;
@@ -55,38 +61,49 @@ impl Switchboard {
         [row.video.take(), row.audio.take()].into_iter().flatten().for_each(|handle| self.release(handle));
     }
 
-    /// Makes room for a publisher that holds the route's key: the one before it is asked to leave.
-    pub(super) async fn take_over(&self, request: &PublishRequest) -> Result<(), Refusal> {
-        let key = self.routes.of(&request.stream).and_then(|route| route.publish_key.as_ref());
-        if let Some(key) = key
+    /// Lets a publisher in by its route: makes room for it, where it takes over.
+    async fn let_in(&self, request: &PublishRequest) -> Result<SecondPublisher, Refusal> {
+        let route = self.routes.of(&request.stream);
+        if let Some(key) = route.and_then(|route| route.publish_key.as_ref())
             && !holds(&request.caller, key)
         {
             return Err(Refusal::new(Code::Unauthorized, format!("publishing {} needs its key", request.stream)));
         }
+        let policy = route.map_or(SecondPublisher::Reject, Route::second_publisher);
         if self.bus().get(&request.stream).is_none() {
-            return Ok(());
+            return Ok(policy);
         }
-        if key.is_none() {
-            return Err(Refusal::new(
-                Code::StreamBusy,
-                format!("{} has a publisher already; give its route a publish_key to let the newest publisher take over", request.stream),
-            ));
+        match policy {
+            SecondPublisher::Backup => {}
+            SecondPublisher::Takeover => self.take_over(&request.stream).await?,
+            SecondPublisher::Reject => {
+                let why = "has a publisher already; give its route a publish_key, or second_publisher, to let the newest take over";
+                return Err(Refusal::new(Code::StreamBusy, format!("{} {why}", request.stream)));
+            }
         }
-        {
+        Ok(policy)
+    }
+
+    /// Asks the publishers of a name to leave, and waits until they have.
+    async fn take_over(&self, stream: &StreamName) -> Result<(), Refusal> {
+        let leaving: Vec<_> = {
             let mut ledger = self.ledger();
-            let old = ledger.publication_of(&request.stream).map(|(id, _)| id);
-            if let Some(row) = old.and_then(|id| ledger.publications.get_mut(&id)) {
+            let rows = ledger.publications.values_mut().filter(|row| row.stream == *stream);
+            let asked = rows.map(|row| {
                 row.taken_over = true;
                 row.cancelled.cancel();
+                row.left.clone()
+            });
+            asked.collect()
+        };
+        let all_left = async {
+            for left in leaving {
+                left.cancelled().await;
             }
-        }
-        for _ in 0..100 {
-            if self.bus().get(&request.stream).is_none() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Err(Refusal::new(Code::StreamBusy, format!("the old publisher of {} does not let go", request.stream)))
+        };
+        tokio::time::timeout(TAKEOVER_MAX, all_left)
+            .await
+            .map_err(|_| Refusal::new(Code::StreamBusy, format!("the old publisher of {stream} does not let go")))
     }
 
     pub(super) async fn publish_now(self: Arc<Self>, request: PublishRequest) -> Result<Publication, Refusal> {
@@ -95,12 +112,14 @@ impl Switchboard {
             let limit = self.settings.streams_max;
             return Err(Refusal::new(Code::TooMany, format!("the limit of {limit} streams (limits.streams_max) is reached")));
         }
-        self.take_over(&request).await?;
+        let policy = self.let_in(&request).await?;
         let (counters, cancelled) = (Arc::new(Counters::default()), CancellationToken::new());
         let (id, publisher) = {
             // One step: the first plan must find the row, and no other publisher may be seen in between.
             let mut ledger = self.ledger();
-            let publisher = self.bus().publish(request.stream.clone())?;
+            let name = request.stream.clone();
+            let publisher =
+                if policy == SecondPublisher::Backup { self.bus().publish_or_stand_by(name)? } else { self.bus().publish(name)? };
             let id = ledger.next_id();
             let row = PublicationRow {
                 stream: request.stream.clone(),
@@ -109,12 +128,14 @@ impl Switchboard {
                 since: now(),
                 counters: counters.clone(),
                 cancelled: cancelled.clone(),
+                source: publisher.stream().clone(),
                 taken_over: false,
+                left: CancellationToken::new(),
             };
             ledger.publications.insert(id, row);
             (id, publisher)
         };
-        tracing::info!(session = id, stream = %request.stream, kind = %request.kind, protocol = request.caller.protocol, peer = %peer(&request.caller), "publish starts");
+        tracing::info!(session = id, stream = %request.stream, kind = %request.kind, protocol = request.caller.protocol, peer = %peer(&request.caller), standby = !publisher.stream().is_live(), "publish starts");
         let hub = self.clone();
         let closer: Closer = Box::new(move |cause, reason| hub.publication_closed(id, &cause, reason));
         Ok(Publication::new(id, publisher, counters, cancelled, closer))

@@ -79,6 +79,8 @@ pub struct SessionView {
     pub role: &'static str,
     /// Stream name.
     pub stream: String,
+    /// A publisher that waits until the one before it leaves.
+    pub standby: bool,
     /// Endpoint kind.
     pub kind: String,
     /// Protocol as users know it.
@@ -206,6 +208,7 @@ impl SessionView {
             id,
             role,
             stream: stream.to_string(),
+            standby: false,
             kind,
             protocol: caller.protocol,
             peer: caller.peer.map(|p| p.to_string()),
@@ -216,7 +219,8 @@ impl SessionView {
     }
 
     fn publication(id: SessionId, row: &PublicationRow) -> Self {
-        Self::new(id, "publish", &row.stream, row.kind.to_string(), &row.caller, row.since, &row.counters)
+        let view = Self::new(id, "publish", &row.stream, row.kind.to_string(), &row.caller, row.since, &row.counters);
+        Self { standby: !row.source.is_live(), ..view }
     }
 
     fn leg(id: SessionId, row: &LegRow) -> Self {

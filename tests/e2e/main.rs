@@ -17,5 +17,6 @@ mod refusals;
 mod replan;
 mod rtmp;
 mod rules;
+mod sources;
 mod whep;
 mod whip;

@@ -74,6 +74,12 @@ impl Proc {
         let _ = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status();
     }
 
+    /// Ends it without a goodbye to its peers.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
     /// Asks to stop, and waits for it.
     pub fn stop(mut self, limit: Duration) -> Option<std::process::ExitStatus> {
         self.signal("TERM");
@@ -90,8 +96,7 @@ impl Proc {
 
 impl Drop for Proc {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.kill();
     }
 }
 

@@ -1,17 +1,21 @@
 //! [`Bus`]: the live streams by name, and who publishes them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use patchbay_media::{Kind, TrackInfo};
 
 use crate::sync::{Mutex, lock};
 use crate::{EndReason, Limits, StreamName, Track, TrackWriter};
 
+/// Most publishers that stand by for one name.
+const STANDBY_MAX: usize = 4;
+
 /// What happened to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A publisher came.
+    /// A publisher came, or one that stood by took the place of another.
     Live,
     /// A track was added.
     Track,
@@ -27,21 +31,27 @@ pub trait Observer: Send + Sync {
     fn changed(&self, stream: &StreamName, change: Change);
 }
 
-/// The name has a publisher already.
+/// The name has a publisher already, and as many that stand by as it may have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("stream {0} has a publisher already")]
 pub struct AlreadyLive(pub StreamName);
 
-/// One live stream.
+/// What one publisher sends under a name.
 pub struct Stream {
     name: StreamName,
     tracks: Mutex<Vec<Arc<Track>>>,
+    live: AtomicBool,
 }
 
 impl Stream {
     /// Its name.
     pub fn name(&self) -> &StreamName {
         &self.name
+    }
+
+    /// Whether it is what the name stands for now: not while its publisher stands by, nor once it has ended.
+    pub fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
     }
 
     /// Its tracks so far.
@@ -61,10 +71,17 @@ impl Observer for Nobody {
     fn changed(&self, _: &StreamName, _: Change) {}
 }
 
+/// Who publishes under one name.
+struct Line {
+    live: Arc<Stream>,
+    /// In the order they will take over.
+    standby: VecDeque<Arc<Stream>>,
+}
+
 /// All live streams of the process.
 #[derive(Default)]
 pub struct Bus {
-    streams: RwLock<HashMap<StreamName, Arc<Stream>>>,
+    lines: RwLock<HashMap<StreamName, Line>>,
     observer: OnceLock<Arc<dyn Observer>>,
 }
 
@@ -85,12 +102,12 @@ impl Bus {
 
     /// The live stream of that name.
     pub fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {
-        self.streams.read().unwrap_or_else(|p| p.into_inner()).get(name).cloned()
+        self.lines.read().unwrap_or_else(PoisonError::into_inner).get(name).map(|line| line.live.clone())
     }
 
     /// All live streams, by name.
     pub fn list(&self) -> Vec<Arc<Stream>> {
-        let mut all: Vec<_> = self.streams.read().unwrap_or_else(|p| p.into_inner()).values().cloned().collect();
+        let mut all: Vec<_> = self.lines.read().unwrap_or_else(PoisonError::into_inner).values().map(|line| line.live.clone()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -100,16 +117,56 @@ impl Bus {
     /// # Errors
     /// [`AlreadyLive`] while another publisher holds the name.
     pub fn publish(self: &Arc<Self>, name: StreamName) -> Result<Publisher, AlreadyLive> {
-        let stream = Arc::new(Stream { name: name.clone(), tracks: Mutex::new(Vec::new()) });
-        {
-            let mut streams = self.streams.write().unwrap_or_else(|p| p.into_inner());
-            if streams.contains_key(&name) {
-                return Err(AlreadyLive(name));
+        self.enter(name, 0)
+    }
+
+    /// Begins to publish under `name`, or stands by while another publisher holds it: what it sends then waits on
+    /// tracks of its own, and becomes the live stream when all those before it have left.
+    ///
+    /// # Errors
+    /// [`AlreadyLive`] when too many stand by already.
+    pub fn publish_or_stand_by(self: &Arc<Self>, name: StreamName) -> Result<Publisher, AlreadyLive> {
+        self.enter(name, STANDBY_MAX)
+    }
+
+    fn enter(self: &Arc<Self>, name: StreamName, standby_max: usize) -> Result<Publisher, AlreadyLive> {
+        let stream = Arc::new(Stream { name: name.clone(), tracks: Mutex::new(Vec::new()), live: AtomicBool::new(false) });
+        let mut lines = self.lines_mut();
+        match lines.get_mut(&name) {
+            Some(line) if line.standby.len() >= standby_max => return Err(AlreadyLive(name)),
+            Some(line) => line.standby.push_back(stream.clone()),
+            None => {
+                stream.live.store(true, Ordering::Release);
+                lines.insert(name.clone(), Line { live: stream.clone(), standby: VecDeque::new() });
             }
-            streams.insert(name.clone(), stream.clone());
         }
-        self.observer().changed(&name, Change::Live);
+        drop(lines);
+        if stream.is_live() {
+            self.observer().changed(&name, Change::Live);
+        }
         Ok(Publisher { bus: self.clone(), stream, reason: EndReason::Lost })
+    }
+
+    /// Takes a stream out. What that changed for the readers of its name: nothing when it stood by.
+    fn leave(&self, stream: &Arc<Stream>, reason: EndReason) -> Option<Change> {
+        let mut lines = self.lines_mut();
+        stream.live.store(false, Ordering::Release);
+        let line = lines.get_mut(&stream.name)?;
+        if !Arc::ptr_eq(&line.live, stream) {
+            line.standby.retain(|other| !Arc::ptr_eq(other, stream));
+            return None;
+        }
+        let Some(next) = line.standby.pop_front() else {
+            lines.remove(&stream.name);
+            return Some(Change::Ended(reason));
+        };
+        next.live.store(true, Ordering::Release);
+        line.live = next;
+        Some(Change::Live)
+    }
+
+    fn lines_mut(&self) -> RwLockWriteGuard<'_, HashMap<StreamName, Line>> {
+        self.lines.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,7 +200,8 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.bus.streams.write().unwrap_or_else(|p| p.into_inner()).remove(&self.stream.name);
-        self.bus.observer().changed(&self.stream.name, Change::Ended(self.reason));
+        if let Some(change) = self.bus.leave(&self.stream, self.reason) {
+            self.bus.observer().changed(&self.stream.name, change);
+        }
     }
 }

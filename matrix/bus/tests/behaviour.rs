@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use patchbay_bus::{
-    Bus, EndReason, Event, Feed, FeedValue, Item, Lag, Limits, Point, Reader, Signal, Start, Subscription, Track, TrackWriter,
+    Bus, EndReason, Event, Feed, FeedValue, Item, Lag, Limits, Point, Publisher, Reader, Signal, Start, StreamName, Subscription, Track,
+    TrackWriter,
 };
 use patchbay_media::{AudioShape, Codec, Frame, Kind, MediaTime, TrackInfo, VideoShape};
 
@@ -126,6 +127,32 @@ fn a_name_has_one_publisher_and_is_free_again_after_it() {
     assert!(bus.publish("live/a".parse().unwrap()).is_err());
     drop(publisher);
     assert!(bus.publish("live/a".parse().unwrap()).is_ok());
+}
+
+#[test]
+fn those_who_stand_by_go_live_in_their_order() {
+    let bus = Bus::new();
+    let name: StreamName = "live/a".parse().unwrap();
+    let enter = || bus.publish_or_stand_by(name.clone()).unwrap();
+    let [first, second, third, fourth] = [enter(), enter(), enter(), enter()];
+    let live = || bus.get(&name).map(|stream| Arc::as_ptr(&stream));
+    let is = |publisher: &Publisher| live() == Some(Arc::as_ptr(publisher.stream())) && publisher.stream().is_live();
+    assert!(is(&first) && bus.publish(name.clone()).is_err());
+    drop(second);
+    assert!(is(&first), "one that stood by may leave");
+    drop(first);
+    assert!(is(&third) && !fourth.stream().is_live());
+    drop(third);
+    assert!(is(&fourth));
+    drop(fourth);
+    assert_eq!(live(), None);
+}
+
+#[test]
+fn only_so_many_stand_by() {
+    let bus = Bus::new();
+    let entered: Vec<_> = (0..9).map(|_| bus.publish_or_stand_by("live/a".parse().unwrap()).ok()).collect();
+    assert_eq!(entered.iter().flatten().count(), 5);
 }
 
 fn point(writer: &TrackWriter) -> Option<Point> {
