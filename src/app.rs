@@ -1,25 +1,26 @@
 //! Assembly: from a checked configuration to running gateways, and back to nothing on a signal.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use patchbay_contract::{Gateway, Hub, Transport};
-use patchbay_rules::{Ladder, RuleTable};
+use patchbay_rules::RuleTable;
 use patchbay_transcode::{Engine, EngineConfig};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::{DemoArgs, RunArgs};
-use crate::config::{self, Config, LogFormat};
-use crate::hub::{HubHandle, Route, Routes, Settings, Switchboard};
+use crate::config::{self, Config};
+use crate::hub::{HubHandle, Switchboard};
+use crate::logging::SetLevel;
 use crate::pushes::Pushes;
-use crate::{demo, http};
+use crate::reload::{Load, Reload};
+use crate::{demo, http, logging};
 
 /// Why patchbay did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -50,61 +51,33 @@ pub enum Error {
 
 /// `patchbay run`: until SIGINT or SIGTERM.
 pub fn run(args: &RunArgs) -> Result<(), Error> {
-    let again = || config::load(args.config.as_deref().map(Path::new), &args.set);
-    start(again()?, None, again)
+    let (file, flags) = (args.config.clone(), args.set.clone());
+    let load = move || config::load(file.as_deref(), &flags);
+    start(load()?, None, Arc::new(load), args.config.clone())
 }
 
 /// `patchbay demo`: the same with a built-in picture, on loopback unless told otherwise.
 pub fn demo(args: &DemoArgs) -> Result<(), Error> {
-    let again = || config::load(None, &args.overrides());
-    start(again()?, Some(demo::Demo::default()), again)
+    let flags = args.overrides();
+    let load = move || config::load(None, &flags);
+    start(load()?, Some(demo::Demo::default()), Arc::new(load), None)
 }
 
-fn start(config: Config, demo: Option<demo::Demo>, again: impl Fn() -> Result<Config, config::LoadError>) -> Result<(), Error> {
-    log_to_stderr(&config);
+fn start(config: Config, demo: Option<demo::Demo>, load: Load, file: Option<PathBuf>) -> Result<(), Error> {
+    let set_level = logging::to_stderr(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build()?;
-    runtime.block_on(serve(config, demo, again))
-}
-
-fn log_to_stderr(config: &Config) {
-    use std::io::IsTerminal;
-    let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let terminal = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
-    let json = match config.log.format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
-    if json { lines.json().flatten_event(true).init() } else { lines.init() }
+    runtime.block_on(serve(config, demo, load, file, set_level))
 }
 
 /// The hub as the configuration wants it.
 fn switchboard(config: &Config) -> Arc<Switchboard> {
     let engine =
         Engine::new(EngineConfig { threads: config.transcode.threads.into(), nice: config.transcode.nice, ..EngineConfig::default() });
-    let route = |r: &config::Route| Route {
-        pattern: r.stream.clone(),
-        kind: r.kind.map(Into::into),
-        publish_key: r.publish_key.as_ref().map(|k| k.reveal().to_owned()),
-        second_publisher: r.second_publisher,
-        play_key: r.play_key.as_ref().map(|k| k.reveal().to_owned()),
-    };
-    let settings = Settings {
-        publisher_grace: Duration::from_secs(config.limits.publisher_grace_s.into()),
-        rendition_grace: Duration::from_millis(config.transcode.linger_ms.into()),
-        sessions_max: config.limits.sessions_max as usize,
-        streams_max: config.limits.streams_max as usize,
-        renditions_max: config.transcode.jobs_max as usize,
-        transcode_cores: config.transcode.cores(),
-        ladder: Ladder::new(config.transcode.ladder.clone()),
-    };
-    let abilities = config.transcode.abilities();
-    let routes = Routes(config.routes.iter().map(route).collect());
-    Switchboard::new(engine, abilities, RuleTable::new(config.rules.clone()), routes, settings)
+    let rules = RuleTable::new(config.rules.clone());
+    Switchboard::new(engine, config.transcode.abilities(), rules, config.hub_routes(), config.hub_settings())
 }
 
-async fn serve(config: Config, demo: Option<demo::Demo>, again: impl Fn() -> Result<Config, config::LoadError>) -> Result<(), Error> {
+async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Option<PathBuf>, set_level: SetLevel) -> Result<(), Error> {
     let (shutdown, draining) = (CancellationToken::new(), CancellationToken::new());
     // Before anything else: without it a hangup ends the process.
     let hangup = signal(SignalKind::hangup())?;
@@ -119,14 +92,12 @@ async fn serve(config: Config, demo: Option<demo::Demo>, again: impl Fn() -> Res
     let gateways: [Arc<dyn Gateway>; 3] = [rtmp, webrtc, h5];
 
     let pushes = Pushes::new(hub.clone());
-    for push in config.pushes.iter().filter(|p| p.enabled) {
-        if let Err(refusal) = pushes.start(&push.name, push.stream.as_str(), &push.target(), push.kind.into()) {
-            tracing::error!(push = %push.name, %refusal, "push not started");
-        }
-    }
+    config.pushes.iter().filter(|p| p.enabled).for_each(|push| pushes.start_configured(push));
+    let reload = Arc::new(Reload::new(config.clone(), load, file, board.clone(), pushes.clone(), set_level));
     let state = http::State {
         hub: board.clone(),
         pushes: pushes.clone(),
+        reload: reload.clone(),
         info: info(&config, demo.is_some()),
         api_token: config.api.token.as_ref().map(|t| t.reveal().into()),
         draining: draining.clone(),
@@ -154,7 +125,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, again: impl Fn() -> Res
     }
     tokio::select! {
         () = stop_signal() => {}
-        () = reload_rules(&board, again, hangup) => {}
+        () = reload.run(hangup) => {}
     }
     drain(&config, &board, &pushes, &draining, &shutdown, &tasks).await;
     Ok(())
@@ -168,18 +139,6 @@ fn info(config: &Config, demo: bool) -> http::Info {
         webrtc_port: config.webrtc.listen.port(),
         demo,
     }
-}
-
-/// On SIGHUP the configuration is read again, and its rules are put in force: all of them, or none when the file has a
-/// problem. Other keys take effect at the next start. Never ends.
-async fn reload_rules(board: &Switchboard, again: impl Fn() -> Result<Config, config::LoadError>, mut hangup: Signal) {
-    while hangup.recv().await.is_some() {
-        match again() {
-            Ok(config) => board.set_rules(RuleTable::new(config.rules)),
-            Err(error) => tracing::error!(%error, "configuration not read again; the rules stay as they are"),
-        }
-    }
-    std::future::pending().await
 }
 
 /// SIGINT or SIGTERM.

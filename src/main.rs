@@ -9,7 +9,9 @@ mod demo;
 mod http;
 mod hub;
 mod interop;
+mod logging;
 mod pushes;
+mod reload;
 mod secrets;
 
 use std::process::ExitCode;

@@ -10,6 +10,8 @@ use patchbay_rules::EndpointKind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::config;
+
 /// Most pushes at a time.
 const PUSHES_MAX: usize = 200;
 
@@ -74,6 +76,13 @@ impl Pushes {
         let view = view(name, &entry);
         all.insert(name.to_owned(), entry);
         Ok(view)
+    }
+
+    /// Starts a push of the configuration; what is wrong with it is logged.
+    pub fn start_configured(&self, push: &config::Push) {
+        if let Err(refusal) = self.start(&push.name, push.stream.as_str(), &push.target(), push.kind.into()) {
+            tracing::error!(push = %push.name, %refusal, "push not started");
+        }
     }
 
     /// Stops a push; `false` when there is none of that name.

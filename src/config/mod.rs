@@ -7,6 +7,7 @@
 
 mod check;
 mod docs;
+mod hub;
 mod overlay;
 mod problem;
 mod routing;

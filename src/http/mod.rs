@@ -20,6 +20,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::hub::Switchboard;
 use crate::pushes::Pushes;
+use crate::reload::Reload;
 
 pub use api::Info;
 
@@ -28,6 +29,7 @@ pub use api::Info;
 pub struct State {
     pub hub: Arc<Switchboard>,
     pub pushes: Arc<Pushes>,
+    pub reload: Arc<Reload>,
     pub info: Info,
     pub api_token: Option<Arc<str>>,
     pub draining: CancellationToken,

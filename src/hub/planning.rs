@@ -100,14 +100,14 @@ impl Switchboard {
         let kept = [&row.video, &row.audio];
         for (old, new) in released.into_iter().zip(kept) {
             if let Some(old) = old.filter(|old| new.as_ref().is_none_or(|new| !Arc::ptr_eq(old, new))) {
-                self.release_after(old, self.settings.rendition_grace.min(REPLACED_GRACE));
+                self.release_after(old, self.settings().rendition_grace.min(REPLACED_GRACE));
             }
         }
     }
 
     /// Lets go of a rendition after its grace.
     pub(super) fn release(&self, handle: Arc<Handle>) {
-        self.release_after(handle, self.settings.rendition_grace);
+        self.release_after(handle, self.settings().rendition_grace);
     }
 
     fn release_after(&self, handle: Arc<Handle>, grace: Duration) {

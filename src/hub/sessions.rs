@@ -41,10 +41,11 @@ impl Switchboard {
             return;
         }
         let held = reason == EndReason::Lost || row.taken_over;
-        if !held || self.settings.publisher_grace.is_zero() {
+        let grace = self.settings().publisher_grace;
+        if !held || grace.is_zero() {
             end_legs(&ledger, &row.stream, reason);
         } else if ledger.legs_of.contains_key(&row.stream) {
-            let until = now() + MediaTime::from(self.settings.publisher_grace);
+            let until = now() + MediaTime::from(grace);
             ledger.vanished.insert(row.stream.clone(), until);
         }
         // Held or ended, nothing of the old source is read any more.
@@ -63,7 +64,8 @@ impl Switchboard {
 
     /// Lets a publisher in by its route: makes room for it, where it takes over.
     async fn let_in(&self, request: &PublishRequest) -> Result<SecondPublisher, Refusal> {
-        let route = self.routes.of(&request.stream);
+        let route = self.routes().of(&request.stream).cloned();
+        let route = route.as_ref();
         if let Some(key) = route.and_then(|route| route.publish_key.as_ref())
             && !holds(&request.caller, key)
         {
@@ -108,8 +110,8 @@ impl Switchboard {
 
     pub(super) async fn publish_now(self: Arc<Self>, request: PublishRequest) -> Result<Publication, Refusal> {
         self.admit(&self.ledger())?;
-        if self.bus().list().len() >= self.settings.streams_max {
-            let limit = self.settings.streams_max;
+        let limit = self.settings().streams_max;
+        if self.bus().list().len() >= limit {
             return Err(Refusal::new(Code::TooMany, format!("the limit of {limit} streams (limits.streams_max) is reached")));
         }
         let policy = self.let_in(&request).await?;
@@ -142,7 +144,7 @@ impl Switchboard {
     }
 
     pub(super) fn play_now(self: Arc<Self>, request: PlayRequest) -> Result<Leg, Refusal> {
-        if let Some(key) = self.routes.of(&request.stream).and_then(|route| route.play_key.as_ref())
+        if let Some(key) = self.routes().of(&request.stream).and_then(|route| route.play_key.as_ref())
             && !request.caller.operator
             && !holds(&request.caller, key)
         {

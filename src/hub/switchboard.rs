@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use patchbay_bus::{Bus, Change, Observer, Signal, StreamName};
 use patchbay_contract::{Answer, Code, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal, SessionId};
 use patchbay_rules::{Abilities, EndpointKind, Ladder, RuleTable};
@@ -66,8 +66,8 @@ impl Observer for Dirty {
 pub struct Switchboard {
     bus: Arc<Bus>,
     pub(super) rules: ArcSwap<RuleTable>,
-    pub(super) routes: Routes,
-    pub(super) settings: Settings,
+    routes: ArcSwap<Routes>,
+    settings: ArcSwap<Settings>,
     pub(super) abilities: Abilities,
     pub(super) budget: Budget,
     renditions: Renditions,
@@ -90,7 +90,7 @@ impl Switchboard {
         Arc::new(Self {
             bus,
             rules: ArcSwap::from_pointee(rules),
-            routes,
+            routes: ArcSwap::from_pointee(routes),
             abilities,
             budget: Budget::new(settings.transcode_cores, settings.ladder.clone()),
             renditions: Renditions::new(engine, settings.renditions_max),
@@ -98,7 +98,7 @@ impl Switchboard {
             dirty,
             draining: CancellationToken::new(),
             runtime: tokio::runtime::Handle::current(),
-            settings,
+            settings: ArcSwap::from_pointee(settings),
         })
     }
 
@@ -110,6 +110,24 @@ impl Switchboard {
     /// The live renditions.
     pub fn renditions(&self) -> &Renditions {
         &self.renditions
+    }
+
+    pub(super) fn routes(&self) -> Guard<Arc<Routes>> {
+        self.routes.load()
+    }
+
+    pub(super) fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// Puts other routes in force. They decide on sessions that come; those that are live stay.
+    pub fn set_routes(&self, routes: Routes) {
+        self.routes.store(Arc::new(routes));
+    }
+
+    /// Puts other graces and session limits in force; what is about transcoding stays as it was at the start.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -168,8 +186,8 @@ impl Switchboard {
         if self.draining.is_cancelled() {
             return Err(Refusal::new(Code::Draining, "patchbay is about to stop and takes no new sessions"));
         }
-        if ledger.publications.len() + ledger.legs.len() >= self.settings.sessions_max {
-            let limit = self.settings.sessions_max;
+        let limit = self.settings().sessions_max;
+        if ledger.publications.len() + ledger.legs.len() >= limit {
             return Err(Refusal::new(Code::TooMany, format!("the limit of {limit} sessions (limits.sessions_max) is reached")));
         }
         Ok(())
@@ -190,6 +208,6 @@ impl Hub for HubHandle {
     }
 
     fn kind_of(&self, stream: &StreamName, usual: EndpointKind) -> EndpointKind {
-        self.0.routes.kind_of(stream, usual)
+        self.0.routes().kind_of(stream, usual)
     }
 }

@@ -14,6 +14,7 @@ mod interop;
 mod ledger;
 mod pages;
 mod refusals;
+mod reload;
 mod replan;
 mod rtmp;
 mod rules;

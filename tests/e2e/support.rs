@@ -106,6 +106,8 @@ pub struct Patchbay {
     pub http: u16,
     pub rtmp: u16,
     log: PathBuf,
+    /// The part of its configuration that every test needs.
+    listeners: String,
 }
 
 impl Patchbay {
@@ -115,11 +117,20 @@ impl Patchbay {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("patchbay-{http}"));
         std::fs::create_dir_all(&dir).expect("a folder under target");
         let config = dir.join("patchbay.toml");
-        let text = format!(
-            "{extra}\n[http]\nlisten = \"127.0.0.1:{http}\"\n[rtmp]\nlisten = \"127.0.0.1:{rtmp}\"\n[webrtc]\nlisten = \"127.0.0.1:{udp}\"\n"
+        let listeners = format!(
+            "[http]\nlisten = \"127.0.0.1:{http}\"\n[rtmp]\nlisten = \"127.0.0.1:{rtmp}\"\n[webrtc]\nlisten = \"127.0.0.1:{udp}\"\n"
         );
-        std::fs::write(&config, text).expect("the configuration is written");
-        Self::launch(&["run", "--config", config.to_str().expect("utf-8 path")], http, rtmp, dir.join("log"))
+        std::fs::write(&config, format!("{extra}\n{listeners}")).expect("the configuration is written");
+        let mut this = Self::launch(&["run", "--config", config.to_str().expect("utf-8 path")], http, rtmp, dir.join("log"));
+        this.listeners = listeners;
+        this
+    }
+
+    /// Replaces the `extra` part of its configuration file, as a whole.
+    pub fn rewrite(&self, extra: &str) {
+        let (file, new) = (self.log.with_file_name("patchbay.toml"), self.log.with_file_name("patchbay.toml.new"));
+        std::fs::write(&new, format!("{extra}\n{}", self.listeners)).expect("written");
+        std::fs::rename(new, file).expect("renamed");
     }
 
     /// `patchbay demo`.
@@ -134,7 +145,7 @@ impl Patchbay {
         let out = File::create(&log).expect("a log file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
         command.args(args).stdout(out.try_clone().expect("dup")).stderr(out);
-        let mut this = Self { process: Some(Proc::spawn(&mut command)), http, rtmp, log };
+        let mut this = Self { process: Some(Proc::spawn(&mut command)), http, rtmp, log, listeners: String::new() };
         wait_for("patchbay to be ready", Duration::from_secs(10), || {
             assert!(this.process.as_mut().is_some_and(Proc::is_running), "patchbay ended at start:\n{}", this.log());
             ureq::get(this.url("/readyz")).call().ok().map(|_| ())

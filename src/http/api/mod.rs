@@ -49,7 +49,8 @@ pub struct Info {
         rules::list,
         rules::replace,
         rules::plan,
-        rules::load
+        rules::load,
+        rules::reload
     )
 )]
 struct Document;

@@ -1,4 +1,4 @@
-//! The rule table: the rules in force, what others would change, and the change.
+//! What is in force: the rule table, what others would change, and the change; the configuration read again.
 
 use axum::body::Bytes;
 use axum::extract::State as Extract;
@@ -12,12 +12,17 @@ use utoipa::ToSchema;
 use super::Problem;
 use crate::http::State;
 use crate::hub::{LoadView, RulesPlan};
+use crate::reload::Outcome;
 
 /// As many as a configuration may have.
 const RULES_MAX: usize = 1_000;
 
 pub fn routes() -> Router<State> {
-    Router::new().route("/v1/rules", get(list).put(replace)).route("/v1/rules/plan", post(plan)).route("/v1/load", get(load))
+    Router::new()
+        .route("/v1/rules", get(list).put(replace))
+        .route("/v1/rules/plan", post(plan))
+        .route("/v1/load", get(load))
+        .route("/v1/reload", post(reload))
 }
 
 /// The user's rules, in their order; the default matrix comes after them.
@@ -52,6 +57,13 @@ pub async fn replace(Extract(state): Extract<State>, body: Bytes) -> Result<Json
     let changes = state.hub.plan_rules(&table);
     state.hub.set_rules(table);
     Ok(Json(changes))
+}
+
+/// Reads the configuration again, as SIGHUP does: all of it is taken, or nothing when anything is wrong. Live sessions
+/// are not touched.
+#[utoipa::path(post, path = "/v1/reload", responses((status = 200, body = Outcome), (status = 422, body = Problem)))]
+pub async fn reload(Extract(state): Extract<State>) -> Result<Json<Outcome>, Refusal> {
+    state.reload.now().await.map(Json).map_err(|problems| Refusal::new(Code::Unprocessable, problems.to_string()))
 }
 
 /// What transcoding takes of its budget, and how far it has stepped down.
