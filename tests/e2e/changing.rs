@@ -32,12 +32,14 @@ pub struct Part {
     pub video: &'static [&'static str],
     pub rate: u32,
     pub channels: u32,
+    /// What a phone sends while its program is in the background: two pictures a second and no sound.
+    pub waiting: bool,
 }
 
 impl Part {
     /// 640x360 and 44.1 kHz stereo.
     pub fn of(video: &'static [&'static str]) -> Self {
-        Self { size: "640x360", video, rate: 44_100, channels: 2 }
+        Self { size: "640x360", video, rate: 44_100, channels: 2, waiting: false }
     }
 
     fn encode(self, from: u32) -> Vec<Tag> {
@@ -47,6 +49,9 @@ impl Part {
         command.args(["-i", &fixture("baseline-360p.flv"), "-s", self.size, "-c:v", "libx264", "-preset", "ultrafast", "-b:v", "800k"]);
         command.args(["-g", "30", "-keyint_min", "30", "-sc_threshold", "0"]).args(self.video);
         command.args(["-c:a", "aac", "-b:a", "96k", "-ar", &self.rate.to_string(), "-ac", &self.channels.to_string(), "-f", "flv"]);
+        if self.waiting {
+            command.args(["-r", "2", "-b:v", "20k", "-an"]);
+        }
         assert!(command.arg(&file).status().expect("ffmpeg runs").success(), "{command:?}");
         let tags = tags(&std::fs::read(&file).expect("ffmpeg wrote it"));
         std::fs::remove_file(&file).expect("it was there");
@@ -137,7 +142,7 @@ impl Clock {
 
 /// The source.
 pub struct Changing {
-    _process: Proc,
+    process: Proc,
     part: Arc<AtomicUsize>,
 }
 
@@ -151,13 +156,33 @@ impl Changing {
     /// The same with tags that were made otherwise.
     pub fn publish_tags(parts: Vec<Vec<Tag>>, url: &str) -> Self {
         let mut command = Command::new("ffmpeg");
-        command.args(["-v", "error", "-re", "-f", "flv", "-i", "pipe:0", "-c", "copy", "-f", "flv", url]);
+        command.args([
+            "-v",
+            "error",
+            "-re",
+            "-f",
+            "flv",
+            "-i",
+            "pipe:0",
+            "-c",
+            "copy",
+            "-max_interleave_delta",
+            "100000",
+            "-f",
+            "flv",
+            url,
+        ]);
         let (process, pipe) = Proc::fed(command.stdout(Stdio::null()).stderr(Stdio::null()));
         let part = Arc::new(AtomicUsize::new(0));
         let wanted = part.clone();
         // Ends when FFmpeg does.
         std::thread::spawn(move || feed(&parts, &wanted, pipe));
-        Self { _process: process, part }
+        Self { process, part }
+    }
+
+    /// Falls silent without closing its connection, as a phone does that loses its network.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
     }
 
     /// Goes over to the next part when this one is through.

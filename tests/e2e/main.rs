@@ -12,6 +12,7 @@ mod h5;
 mod hostile;
 mod interop;
 mod ledger;
+mod miniprogram;
 mod pages;
 mod refusals;
 mod reload;

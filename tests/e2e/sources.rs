@@ -9,13 +9,13 @@ use serde_json::Value;
 use crate::support::{Client, Patchbay, Proc, Watching, fixture, free_port, nginx, publish, text, turn, wait_for};
 
 /// A group of pictures of any source here.
-const GROUP: Duration = Duration::from_secs(2);
+pub const GROUP: Duration = Duration::from_secs(2);
 /// What a machine where others work too adds.
-const SLACK: Duration = Duration::from_millis(700);
+pub const SLACK: Duration = Duration::from_millis(700);
 const KEYED: &str = "[[routes]]\nstream = \"**\"\npublish_key = \"k\"\n";
 
 /// Everybody who watches `live/s`: WHEP, RTMP, HTTP-FLV, and a push to another server.
-struct Audience {
+pub struct Audience {
     whep: Watching,
     players: [Proc; 2],
     _origin: Proc,
@@ -23,7 +23,7 @@ struct Audience {
 }
 
 impl Audience {
-    fn gather(hub: &Patchbay) -> Self {
+    pub fn gather(hub: &Patchbay) -> Self {
         let (rtmp, http) = (free_port(), free_port());
         let origin = nginx(rtmp, http);
         let body = serde_json::json!({"name": "p", "stream": "live/s", "url": format!("rtmp://127.0.0.1:{rtmp}/live/s")});
@@ -37,7 +37,7 @@ impl Audience {
 
     /// Asserts that it is still the same, and returns the longest time that the WHEP viewer saw one picture.
     #[track_caller]
-    fn dismiss(mut self, hub: &Patchbay) -> Duration {
+    pub fn dismiss(mut self, hub: &Patchbay) -> Duration {
         assert_eq!(pairs(hub), self.sessions, "the same sessions all the time");
         assert!(self.players.iter_mut().all(Proc::is_running), "the players decode all of it");
         assert_eq!(hub.get("/v1/pushes")["pushes"][0]["state"], "live");
@@ -62,7 +62,7 @@ fn pairs(hub: &Patchbay) -> Vec<Value> {
 
 /// Until everybody has got a second more.
 #[track_caller]
-fn wait_frames(hub: &Patchbay) {
+pub fn wait_frames(hub: &Patchbay) {
     let frames = || -> Vec<u64> {
         let all = hub.get("/v1/pairs")["pairs"].clone();
         all.as_array().into_iter().flatten().map(|pair| pair["frames"].as_u64().unwrap_or(0)).collect()

@@ -70,7 +70,7 @@ impl Proc {
         matches!(self.0.try_wait(), Ok(None))
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let _ = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status();
     }
 
