@@ -131,9 +131,11 @@ pub fn welcome(config: &Config) -> String {
          \n           HTTP-FLV        http://{host}:{http}/flv/{STREAM}.flv\
          \n           WebSocket-FLV   ws://{host}:{http}/flv/{STREAM}.flv\
          \n           WHEP            http://{host}:{http}/whep/{STREAM}\
+         \n           jsmpeg          http://{host}:{http}/h5-play/{STREAM} (its socket: ws://{host}:{http}/h5/{STREAM})\
          \n\n  publish  from a browser  http://{host}:{http}/publish/live/me\
          \n           OBS, FFmpeg     rtmp://{host}:{rtmp}/live/me\
          \n           WHIP            http://{host}:{http}/whip/live/me\
+         \n           MPEG-TS         http://{host}:{http}/h5/live/me\
          \n\n  see      all streams     http://{host}:{http}/\
          \n           every decision  http://{host}:{http}/v1/pairs\n\
          \nWebRTC media goes over UDP {webrtc}. Stop with Ctrl-C.",
