@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use patchbay_contract::SessionId;
 use patchbay_media::Target;
-use patchbay_rules::{Action, Plan, Rule, RuleTable, plan};
+use patchbay_rules::{Action, Plan, Rule, RuleTable};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::budget::Demand;
-use super::planning::{SourceTrack, SourceTracks};
+use super::source::{SourceTrack, SourceTracks, decide};
 use super::switchboard::Switchboard;
 
 /// What a table would do to the live pairs.
@@ -132,13 +132,11 @@ impl Switchboard {
         for (name, ids) in &ledger.legs_of {
             let Some(stream) = self.bus().get(name) else { continue };
             let Some(kind) = ledger.publication_of(name).map(|(_, row)| row.kind) else { continue };
-            let tracks = SourceTracks::of(&stream);
-            let source = tracks.described(kind, &stream);
             for (id, row) in ids.iter().filter_map(|id| Some((*id, ledger.legs.get(id)?))) {
-                let of_now = plan(&rules, &source, &row.sink, &self.abilities);
-                let of_then = plan(candidate, &source, &row.sink, &self.abilities);
-                now.add_plan(name.as_str(), &tracks, &of_now);
-                then.add_plan(name.as_str(), &tracks, &of_then);
+                let (tracks_now, of_now) = decide(&rules, &stream, kind, &row.sink, &self.abilities);
+                let (tracks_then, of_then) = decide(candidate, &stream, kind, &row.sink, &self.abilities);
+                now.add_plan(name.as_str(), &tracks_now, &of_now);
+                then.add_plan(name.as_str(), &tracks_then, &of_then);
                 if (of_now.video.action, of_now.audio.action) == (of_then.video.action, of_then.audio.action) {
                     unchanged += 1;
                     continue;

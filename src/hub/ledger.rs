@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use patchbay_bus::{Feed, Stream, StreamName};
+use patchbay_bus::{Feed, Stream, StreamName, TrackUid};
 use patchbay_contract::{Caller, Counters, SessionId};
 use patchbay_media::MediaTime;
 use patchbay_rules::{EndpointKind, Plan, Sink};
@@ -22,6 +22,8 @@ pub struct PublicationRow {
     pub cancelled: CancellationToken,
     /// What it sends: live, or standing by.
     pub source: Arc<Stream>,
+    /// Of a simulcast, the layers that its pairs were planned from.
+    pub layers: Vec<TrackUid>,
     /// Another publisher was let in its place: its viewers are the other's.
     pub taken_over: bool,
     /// Cancelled when it has left and its name is free.

@@ -10,6 +10,7 @@ mod planning;
 mod renditions;
 mod routes;
 mod sessions;
+mod source;
 mod switchboard;
 pub mod view;
 

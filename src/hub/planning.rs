@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchbay_bus::{EndReason, FeedValue, Point, Stream, StreamName, Track, now};
+use patchbay_bus::{EndReason, FeedValue, Point, Stream, StreamName, now};
 use patchbay_contract::SessionId;
-use patchbay_media::{Kind, MediaTime, TrackInfo};
-use patchbay_rules::{Action, EndpointKind, ReasonCode, Source, Verdict, plan};
+use patchbay_media::{Kind, MediaTime};
+use patchbay_rules::{Action, EndpointKind, ReasonCode, Verdict};
 
 use super::budget::{Admission, Demand};
 use super::ledger::{LegRow, Planned};
 use super::renditions::Handle;
+use super::source::{self, SourceTrack, decide};
 use super::switchboard::Switchboard;
 
 /// Longest group of a source that answers keyframe requests while a player of the RTMP family reads it untouched:
@@ -54,6 +55,9 @@ impl Switchboard {
         let Some(stream) = self.bus().get(name) else { return };
         let Some(kind) = ledger.publication_of(name).map(|(_, row)| row.kind) else { return };
         ledger.vanished.remove(name);
+        if let Some(row) = ledger.publications.values_mut().find(|row| Arc::ptr_eq(&row.source, &stream)) {
+            row.layers = source::layers(&stream);
+        }
         for id in ledger.legs_of.get(name).cloned().unwrap_or_default() {
             if let Some(row) = ledger.legs.get_mut(&id) {
                 self.plan_leg(id, row, &stream, kind);
@@ -64,9 +68,8 @@ impl Switchboard {
     /// Plans one pair from what is live now, and points its feed. A pair whose plan leads where it led before is not
     /// touched.
     pub(super) fn plan_leg(&self, id: SessionId, row: &mut LegRow, stream: &Stream, kind: EndpointKind) {
-        let source = SourceTracks::of(stream);
+        let (source, mut decided) = decide(&self.rules.load(), stream, kind, &row.sink, &self.abilities);
         let described = source.described(kind, stream);
-        let mut decided = plan(&self.rules.load(), &described, &row.sink, &self.abilities);
         let before = |kind| row.plan.as_ref().map(|plan| if kind == Kind::Video { plan.video.code } else { plan.audio.code });
         let wish = |kind, replaces| Wish {
             is_rigid: row.sink.is_rigid,
@@ -201,6 +204,17 @@ impl Switchboard {
         }
     }
 
+    /// Has the pairs of a simulcast planned again when one of its layers stops or comes back: a sender with little
+    /// bandwidth leaves out the largest ones.
+    pub(super) fn follow_layers(&self) {
+        let ledger = self.ledger();
+        for row in ledger.publications.values().filter(|row| row.source.is_live()) {
+            if row.source.tracks().len() > 2 && source::layers(&row.source) != row.layers {
+                self.replan_later(&row.stream);
+            }
+        }
+    }
+
     /// Plans again where an encoder gave up or was refused: its pair would stay without that track.
     pub(super) fn retry_transcodes(&self) {
         let time = now();
@@ -225,34 +239,5 @@ impl Switchboard {
         if self.budget.govern(load, &wanted, now()) {
             self.replan_all();
         }
-    }
-}
-
-/// A source track with the description a plan is made from.
-pub(super) struct SourceTrack {
-    pub track: Arc<Track>,
-    pub info: Arc<TrackInfo>,
-    epoch: u32,
-}
-
-/// The tracks of a live stream as a plan sees them.
-pub(super) struct SourceTracks {
-    pub video: Option<SourceTrack>,
-    pub audio: Option<SourceTrack>,
-}
-
-impl SourceTracks {
-    pub(super) fn of(stream: &Stream) -> Self {
-        let pick = |kind| {
-            let track = stream.track(kind)?;
-            let (info, epoch) = track.info()?;
-            Some(SourceTrack { track, info, epoch })
-        };
-        Self { video: pick(Kind::Video), audio: pick(Kind::Audio) }
-    }
-
-    pub(super) fn described<'a>(&'a self, kind: EndpointKind, stream: &'a Stream) -> Source<'a> {
-        let info = |track: &'a Option<SourceTrack>| track.as_ref().map(|t| &*t.info);
-        Source { kind, stream: stream.name().as_str(), video: info(&self.video), audio: info(&self.audio) }
     }
 }

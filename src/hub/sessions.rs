@@ -131,6 +131,7 @@ impl Switchboard {
                 counters: counters.clone(),
                 cancelled: cancelled.clone(),
                 source: publisher.stream().clone(),
+                layers: Vec::new(),
                 taken_over: false,
                 left: CancellationToken::new(),
             };

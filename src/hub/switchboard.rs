@@ -144,6 +144,7 @@ impl Switchboard {
                 _ = tick.tick() => {
                     self.end_held();
                     self.bound_groups();
+                    self.follow_layers();
                     self.govern();
                     self.retry_transcodes();
                 }
@@ -153,6 +154,11 @@ impl Switchboard {
                 self.replan(&name);
             }
         }
+    }
+
+    /// Has the pairs of a stream planned again.
+    pub(super) fn replan_later(&self, stream: &StreamName) {
+        self.dirty.add(stream);
     }
 
     /// Has every pair planned again.

@@ -23,6 +23,7 @@ measure
   --no-stamp        do not expect stamps           --sdp             offer and answer into the report
 negotiate
   --codec C         video codec alone in the offer (H264 for --whip)  --no-video / --no-audio
+  --simulcast       three encodings: whole, half and quarter size       --leave-out-after N  the largest ends after N s
   --cors            POST from the page, not from Node                 --token T   Bearer token
   --width --height  of what is published (640x360)                    --min-kbps --max-kbps  of the published video
 page
@@ -39,7 +40,7 @@ const { values: options } = parseArgs({
     whip: text, whep: text, flv: text, page: text, seconds: text, 'whep-delay': text, stamp: text, fps: text, shot: text, codec: text, token: text,
     width: text, height: text, 'min-kbps': text, 'max-kbps': text, 'video-file': text, 'audio-file': text, click: text, chromium: text, settle: text,
     without: text, state: text, viewport: text, dark: flag,
-    canvas: flag, 'no-stamp': flag, sdp: flag, cors: flag, 'no-video': flag, 'no-audio': flag, 'ignore-cors': flag, verbose: flag, help: flag,
+    simulcast: flag, 'leave-out-after': text, canvas: flag, 'no-stamp': flag, sdp: flag, cors: flag, 'no-video': flag, 'no-audio': flag, 'ignore-cors': flag, verbose: flag, help: flag,
   },
 });
 if (options.help || !(options.whip || options.whep || options.flv || options.page)) {
@@ -58,6 +59,7 @@ const authorization = options.token ? { authorization: 'Bearer ' + options.token
 const session = (url, codec) => ({
   url, codec, token: options.token, cors: options.cors, sdp: options.sdp, canvas: options.canvas, audio: !options['no-audio'], video: !options['no-video'],
   width: Number(options.width ?? 640), height: Number(options.height ?? 360), fps: measure.fps,
+  simulcast: options.simulcast, leaveOutAfter: options['leave-out-after'] && Number(options['leave-out-after']),
   minKbps: options['min-kbps'] && Number(options['min-kbps']), maxKbps: options['max-kbps'] && Number(options['max-kbps']),
 });
 

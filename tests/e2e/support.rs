@@ -400,7 +400,7 @@ impl Watching {
 /// nginx-rtmp as somebody else's server.
 pub fn nginx(rtmp: u16, http: u16) -> Proc {
     let mut command = Command::new("bash");
-    command.arg(root().join("tests/clients/nginx_rtmp.sh")).args([rtmp.to_string(), http.to_string(), "60".into()]);
+    command.arg(root().join("tests/clients/nginx_rtmp.sh")).args([rtmp.to_string(), http.to_string(), "600".into()]);
     let process = Proc::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
     wait_for("nginx", Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", rtmp)).ok());
     process

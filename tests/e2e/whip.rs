@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Patchbay, Watching, aiortc_in_background, browser_in_background, free_port, nginx, probe, text, turn, wait_for,
+    Client, Patchbay, Watching, aiortc_in_background, browser_in_background, free_port, nginx, play, probe, text, turn, wait_for,
 };
 
 fn assert_h264_and_aac(url: &str) {
@@ -56,6 +56,42 @@ fn a_browser_without_h264_publishes_vp8_or_vp9_and_everybody_gets_h264() {
         assert!(seen["stamps"]["shownPct"].as_f64() >= Some(90.0), "{codec}: {seen}");
         assert!(seen["audio"]["rms"].as_f64() > Some(0.01), "{codec}: {seen}");
     }
+}
+
+#[test]
+fn of_a_simulcast_every_viewer_gets_the_layer_that_serves_it() {
+    let _turn = turn();
+    let hub = Patchbay::start(
+        "[[rules]]\nname = \"small\"\nstream = \"**\"\nto = [\"rtmp\"]\nvideo = { codec = \"h264\", size = \"480x270\" }\n",
+    );
+    let options = ["--canvas", "--simulcast", "--width", "960", "--height", "540", "--leave-out-after", "16", "--seconds", "60"];
+    let mut source = browser_in_background(&[&["--whip", &hub.url("/whip/live/cam")], &options[..]].concat());
+    let sizes = || {
+        let tracks = hub.get("/v1/streams")["streams"][0]["tracks"].clone();
+        let described = |t: &serde_json::Value| text(&t["description"]).split(' ').find(|word| word.contains('x')).map(str::to_owned);
+        let mut all: Vec<_> = tracks.as_array().into_iter().flatten().filter_map(described).collect();
+        all.sort();
+        all
+    };
+    wait_for("three layers", Duration::from_secs(20), || (sizes() == ["240x134", "480x270", "960x540"]).then_some(()));
+    let viewer = Watching::start(Client::Aiortc, &["whep", &hub.url("/whep/live/cam"), "--stamp", "wall", "--settle", "0"]);
+    let _player = play(&hub.rtmp_url("live/cam"));
+    let source_of = |protocol| hub.pairs(protocol).first().map(|pair| (text(&pair["video"]["source"]), text(&pair["video"]["action"])));
+    let shows = |protocol, size| {
+        wait_for(&format!("{size} for {protocol}, not {:?}", source_of(protocol)), Duration::from_secs(25), || {
+            source_of(protocol).is_some_and(|(source, action)| source.contains(size) && action == "pass").then_some(())
+        });
+    };
+    shows("whep", "960x540");
+    shows("rtmp", "480x270");
+    assert!(hub.renditions().iter().all(|target| target.starts_with("aac")), "{:?}", hub.renditions());
+    // Its sender leaves the largest out.
+    shows("whep", "480x270");
+    std::thread::sleep(Duration::from_secs(2));
+    let seen = viewer.report();
+    assert_eq!(text(&seen["size"]), "480x270", "{seen}");
+    assert!(seen["stamps"]["longestGapMs"].as_u64() <= Some(2_500), "{seen}");
+    assert!(source.is_running());
 }
 
 #[test]

@@ -16,8 +16,10 @@ use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo, vpx};
 use patchbay_rtp::opus;
 use str0m::Rtc;
 use str0m::format::Codec as RtpCodec;
-use str0m::media::{KeyframeRequestKind, MediaAdded, MediaData, MediaKind, Mid};
+use str0m::media::{KeyframeRequestKind, MediaAdded, MediaData, MediaKind, Mid, Rid};
 use str0m::rtp::SeqNo;
+
+use crate::sdp::LAYERS_MAX;
 
 /// Largest access unit that is taken.
 const ACCESS_UNIT_MAX: usize = 4 << 20;
@@ -35,7 +37,9 @@ struct Input {
     reported: Option<SystemTime>,
 }
 
+/// One encoding of the picture; the only one, or a layer of a simulcast (RFC 8853).
 struct Video {
+    rid: Option<Rid>,
     input: Input,
     sets: ParameterSets,
     need_key: bool,
@@ -47,7 +51,9 @@ struct Video {
 pub(crate) struct Ingest {
     publication: Publication,
     timeline: Timeline,
-    video: Option<Video>,
+    video: Option<Mid>,
+    /// As they come in.
+    layers: Vec<Video>,
     audio: Option<Input>,
     signal: Arc<Signal>,
     remb_bps: u64,
@@ -57,7 +63,7 @@ pub(crate) struct Ingest {
 impl Ingest {
     /// `signal` is woken when readers want a key frame.
     pub(crate) fn new(publication: Publication, signal: Arc<Signal>, remb_bps: u64) -> Self {
-        Self { publication, timeline: Timeline::new(), video: None, audio: None, signal, remb_bps, remb_at: None }
+        Self { publication, timeline: Timeline::new(), video: None, layers: Vec::new(), audio: None, signal, remb_bps, remb_at: None }
     }
 
     /// Whether the hub wants the session to end.
@@ -71,31 +77,38 @@ impl Ingest {
 
     /// An m-section was negotiated.
     pub(crate) fn add_media(&mut self, media: &MediaAdded) {
-        let wire = Wire::rtp(if media.kind == MediaKind::Video { 90_000 } else { 48_000 });
-        let domain = self.timeline.domain(wire);
-        let clock = self.timeline.track(domain);
-        let input = Input { mid: media.mid, clock, writer: None, last_seq: None, lost: 0, reported: None };
         match media.kind {
-            MediaKind::Video => {
-                let own = KeyframeGate::default();
-                self.video = Some(Video { input, sets: ParameterSets::default(), need_key: true, own });
-            }
-            MediaKind::Audio => self.audio = Some(input),
+            MediaKind::Video => self.video = Some(media.mid),
+            MediaKind::Audio => self.audio = Some(Input::new(&mut self.timeline, media.mid, 48_000)),
         }
     }
 
     /// A reassembled frame.
     pub(crate) fn media(&mut self, data: &MediaData) {
         let arrival = patchbay_bus::now();
-        if self.video.as_ref().is_some_and(|v| v.input.mid == data.mid) {
+        if self.video == Some(data.mid) {
             self.video(data, arrival);
         } else if self.audio.as_ref().is_some_and(|a| a.mid == data.mid) && data.params.spec().codec == RtpCodec::Opus {
             self.audio(data, arrival);
         }
     }
 
+    /// The layer a frame belongs to; each has a clock of its own on the wire. `None` when there are too many.
+    fn layer(&mut self, data: &MediaData) -> Option<usize> {
+        let known = self.layers.iter().position(|layer| layer.rid == data.rid);
+        if known.is_none() && self.layers.len() < LAYERS_MAX {
+            let input = Input::new(&mut self.timeline, data.mid, 90_000);
+            let own = KeyframeGate::default();
+            self.layers.push(Video { rid: data.rid, input, sets: ParameterSets::default(), need_key: true, own });
+            return Some(self.layers.len() - 1);
+        }
+        known
+    }
+
     fn video(&mut self, data: &MediaData, arrival: MediaTime) {
-        let Self { publication, timeline, video: Some(video), signal, .. } = self else { return };
+        let Some(layer) = self.layer(data) else { return };
+        let Self { publication, timeline, layers, signal, .. } = self;
+        let video = &mut layers[layer];
         let missing = video.input.missing(data);
         if missing > 0 || !data.contiguous && video.input.writer.is_some() {
             video.need_key = true;
@@ -151,25 +164,26 @@ impl Ingest {
     /// Whether a key frame is asked for.
     pub(crate) fn wants_key(&self) -> bool {
         let asked = |v: &Video| v.own.is_wanted() || v.input.writer.as_ref().is_some_and(|w| w.track().keyframes().is_wanted());
-        self.video.as_ref().is_some_and(asked)
+        self.layers.iter().any(asked)
     }
 
     /// Passes key frame requests and bit rate limits on to the peer. Cheap; call it often.
     pub(crate) fn feedback(&mut self, rtc: &mut Rtc, now: Instant) {
-        let Some(video) = &mut self.video else { return };
         let bus_now = patchbay_bus::now();
-        if video.need_key && video.input.last_seq.is_some() {
-            video.own.request();
-        }
-        let track = video.input.writer.as_ref().map(|w| w.track().clone());
-        let wanted = video.own.take(bus_now) | track.is_some_and(|t| t.keyframes().take(bus_now));
         let mut api = rtc.direct_api();
-        let Some(stream) = api.stream_rx_by_mid(video.input.mid, None) else { return };
-        if wanted {
+        for video in &mut self.layers {
+            if video.need_key && video.input.last_seq.is_some() {
+                video.own.request();
+            }
+            let track = video.input.writer.as_ref().map(|w| w.track().clone());
+            let wanted = video.own.take(bus_now) | track.is_some_and(|t| t.keyframes().take(bus_now));
+            let Some(stream) = api.stream_rx_by_mid(video.input.mid, video.rid).filter(|_| wanted) else { continue };
             self.publication.counters().keyframe_requests.fetch_add(1, Ordering::Relaxed);
             stream.request_keyframe(KeyframeRequestKind::Pli);
         }
-        if self.remb_at.is_none_or(|at| now.saturating_duration_since(at).as_millis() >= 1_000) {
+        let Some(first) = self.layers.first() else { return };
+        let due = self.remb_at.is_none_or(|at| now.saturating_duration_since(at).as_millis() >= 1_000);
+        if let Some(stream) = api.stream_rx_by_mid(first.input.mid, first.rid).filter(|_| due) {
             self.remb_at = Some(now);
             stream.request_remb(self.remb_bps.into());
         }
@@ -177,7 +191,7 @@ impl Ingest {
 
     /// Ends tracks, stream and session.
     pub(crate) fn end(self, reason: EndReason, cause: Cause) {
-        let inputs = self.video.map(|v| v.input).into_iter().chain(self.audio);
+        let inputs = self.layers.into_iter().map(|layer| layer.input).chain(self.audio);
         for writer in inputs.filter_map(|input| input.writer) {
             writer.end(reason);
         }
@@ -228,6 +242,12 @@ impl Video {
 }
 
 impl Input {
+    fn new(timeline: &mut Timeline, mid: Mid, clock_rate: u32) -> Self {
+        let domain = timeline.domain(Wire::rtp(clock_rate));
+        let clock = timeline.track(domain);
+        Self { mid, clock, writer: None, last_seq: None, lost: 0, reported: None }
+    }
+
     /// Packets that never came between the last frame and this one.
     fn missing(&mut self, data: &MediaData) -> u32 {
         let first = **data.seq_range.start();

@@ -219,6 +219,8 @@ fn extensions(role: Role) -> ExtensionMap {
         map.set(1, Extension::AudioLevel);
         map.set(2, Extension::AbsoluteSendTime);
         map.set(3, Extension::TransportSequenceNumber);
+        map.set(5, Extension::RtpStreamId);
+        map.set(6, Extension::RepairedRtpStreamId);
     }
     map
 }

@@ -1,5 +1,6 @@
 //! Reads what matters of a WHIP or WHEP offer before anything is created for it, and trims the offer to what this
-//! gateway does: one direction, one encoding, no candidates (an ICE-lite agent learns addresses from checks).
+//! gateway does: one direction, no candidates (an ICE-lite agent learns addresses from checks), and only from a publisher
+//! several encodings of a picture.
 
 use patchbay_contract::{Code, Refusal};
 use patchbay_media::{Codec, H264Profile};
@@ -8,6 +9,9 @@ use patchbay_media::{Codec, H264Profile};
 const SECTIONS_MAX: usize = 8;
 /// Most lines of an offer.
 const LINES_MAX: usize = 2_000;
+
+/// Most encodings of one picture (RFC 8853).
+pub(crate) const LAYERS_MAX: usize = 4;
 
 /// Which way media goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,8 +190,12 @@ fn rewrite(head: &[&str], sections: &[Section<'_>], role: Role) -> String {
         line(text);
     }
     for section in sections {
+        let encodings = section.attributes("rid").count();
+        let keeps_layers = role == Role::Publish && section.kind == "video" && encodings <= LAYERS_MAX;
         for text in &section.lines {
-            let dropped = ["a=candidate:", "a=end-of-candidates", "a=simulcast:", "a=rid:"].iter().any(|p| text.starts_with(p))
+            let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
+            let dropped = is(&["a=candidate:", "a=end-of-candidates"])
+                || !keeps_layers && is(&["a=simulcast:", "a=rid:"])
                 || matches!(*text, "a=sendrecv" | "a=sendonly" | "a=recvonly" | "a=inactive");
             if !dropped {
                 line(text);
@@ -282,6 +290,14 @@ mod tests {
         assert_eq!((offer.vpx, offer.h264.len()), (vec![Codec::Vp8, Codec::Vp9], 0));
         let offer = Offer::read(&format!("{HEAD}{VP8_THEN_H264}{ICE}"), Role::Publish).unwrap();
         assert_eq!(offer.vpx, [], "H.264 passes everywhere, so it alone is answered");
+    }
+
+    #[test]
+    fn a_publisher_keeps_its_layers_unless_there_are_too_many() {
+        let layers = |n: usize| (0..n).map(|i| format!("a=rid:{i} send\r\n")).collect::<String>() + "a=simulcast:send 0;1\r\n";
+        let offer = |n, role| Offer::read(&format!("{HEAD}{}{}{ICE}", VP8_THEN_H264, layers(n)), role).unwrap().text;
+        assert!(offer(LAYERS_MAX, Role::Publish).contains("a=simulcast:send 0;1\r\n"));
+        assert!(!offer(LAYERS_MAX + 1, Role::Publish).contains("a=rid:"));
     }
 
     #[test]

@@ -145,6 +145,11 @@ impl Track {
         Some(state.ring.newest_dts()? - began)
     }
 
+    /// Decoding time of the newest frame; `None` before the first one.
+    pub fn newest(&self) -> Option<MediaTime> {
+        lock(&self.state).ring.newest_dts()
+    }
+
     /// Attaches a reader that wakes `signal` on news.
     pub fn read(self: &Arc<Self>, start: Start, lag: Lag, signal: Arc<Signal>) -> Reader {
         let mut state = lock(&self.state);

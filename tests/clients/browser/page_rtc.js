@@ -97,6 +97,13 @@
     return sdp.replace(/(a=fmtp:\d+ [^\r\n]*profile-level-id[^\r\n]*)/g, `$1;x-google-min-bitrate=${o.minKbps};x-google-start-bitrate=${o.maxKbps ?? o.minKbps}`);
   };
 
+  /** Stops the largest layer, as a sender with little bandwidth does. */
+  const leaveOut = (sender) => {
+    const parameters = sender.getParameters();
+    parameters.encodings.at(-1).active = false;
+    return sender.setParameters(parameters);
+  };
+
   window.patchbayWhip = async (o) => {
     const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
     const size = { width: o.width, height: o.height, frameRate: o.fps };
@@ -105,8 +112,11 @@
       ? window.patchbaySource({ width: o.width, height: o.height, fps: o.fps, audio: o.audio, video: o.video })
       : await navigator.mediaDevices.getUserMedia({ video: o.video && size, audio: o.audio && sound });
     let sender;
+    // Little enough for the start of Chromium's estimate, so that all of them are sent soon.
+    const layers = ['q', 'h', 'f'].map((rid, i) => ({ rid, scaleResolutionDownBy: 4 >> i, maxBitrate: 80_000 << i }));
     for (const track of media.getTracks()) {
-      const transceiver = pc.addTransceiver(track, { direction: 'sendonly', streams: [media] });
+      const sendEncodings = o.simulcast && track.kind === 'video' ? layers : undefined;
+      const transceiver = pc.addTransceiver(track, { direction: 'sendonly', streams: [media], sendEncodings });
       if (track.kind !== 'video') continue;
       track.contentHint = 'motion';
       prefer(transceiver, o.codec, RTCRtpSender);
@@ -116,10 +126,11 @@
     const parameters = sender?.getParameters();
     if (parameters?.encodings.length) {
       parameters.degradationPreference = 'maintain-resolution';
-      if (o.maxKbps) parameters.encodings[0].maxBitrate = o.maxKbps * 1000;
+      if (o.maxKbps && !o.simulcast) parameters.encodings[0].maxBitrate = o.maxKbps * 1000;
       await sender.setParameters(parameters);
     }
     window.patchbayPublisher = pc;
+    if (o.leaveOutAfter) setTimeout(() => leaveOut(sender), o.leaveOutAfter * 1000);
     return report;
   };
 
