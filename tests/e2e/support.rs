@@ -378,10 +378,10 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Starts one that would give up after two minutes.
+    /// Starts one that would give up after ten minutes.
     pub fn start(client: Client, args: &[&str]) -> Self {
         let mut command = client.command(args);
-        command.args(["--seconds", "120"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(["--seconds", "600"]).stdout(Stdio::piped()).stderr(Stdio::null());
         Self { process: Proc::spawn(&mut command), what: format!("{command:?}") }
     }
 
