@@ -40,7 +40,8 @@ http {
 }
 CONF
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
-timeout -k 2 "$seconds" "$nginx" -p "$dir" -c "$dir/nginx.conf" &
+# Ends with this script even where that is killed.
+setpriv --pdeathsig TERM timeout -k 2 "$seconds" "$nginx" -p "$dir" -c "$dir/nginx.conf" &
 pid=$!
 trap 'kill $pid 2>/dev/null; wait $pid 2>/dev/null; rm -rf "$dir"' EXIT
 trap 'exit 0' TERM INT
