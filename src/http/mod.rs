@@ -14,6 +14,7 @@ use axum::middleware;
 use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use patchbay_contract::{Code, Refusal};
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -23,6 +24,9 @@ use crate::pushes::Pushes;
 use crate::reload::Reload;
 
 pub use api::Info;
+
+/// Bytes of a connection that may wait in the kernel before they are sent.
+const UNSENT_MAX: u32 = 128 << 10;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -62,8 +66,12 @@ fn cors(origins: &[String]) -> CorsLayer {
 /// Serves until `shutdown`; open requests are given a moment, then dropped.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    // Media goes out in small pieces; waiting for fuller packets would delay it.
-    let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
+    // Media goes out in small pieces; waiting for fuller packets would delay it, and what waits in the kernel can no longer
+    // be skipped for a viewer that lags.
+    let listener = listener.tap_io(|socket| {
+        _ = socket.set_nodelay(true);
+        _ = SockRef::from(&*socket).set_tcp_notsent_lowat(UNSENT_MAX);
+    });
     let serving = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let deadline = async {
         shutdown.cancelled().await;

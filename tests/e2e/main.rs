@@ -19,6 +19,7 @@ mod reload;
 mod replan;
 mod rtmp;
 mod rules;
+mod slow;
 mod sources;
 mod whep;
 mod whip;

@@ -16,12 +16,18 @@ const SLICES_MAX: usize = 64;
 /// How long a peer may take to read our last words.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Sets what every connection wants: no delay of small writes, and notice of peers that are gone while nothing is sent.
+/// Bytes that may wait in the kernel before they are sent. What waits there can no longer be skipped for a viewer that
+/// lags, and without a bound it is megabytes: many seconds of a picture.
+const UNSENT_MAX: u32 = 128 << 10;
+
+/// Sets what every connection wants: no delay of small writes, little waiting in the kernel, and notice of peers that are
+/// gone while nothing is sent.
 pub(crate) fn prepare(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
     let socket = SockRef::from(stream);
     // Comforts: a socket without them serves as well.
     _ = socket.set_tcp_nodelay(true);
+    _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
     _ = socket.set_tcp_keepalive(&keepalive);
 }
 
