@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::{BadKey, Gate};
 use crate::cli::{DemoArgs, RunArgs};
 use crate::config::{self, Config};
 use crate::hub::{HubHandle, Switchboard};
@@ -41,12 +42,21 @@ pub enum Error {
     /// The WebRTC gateway could not be opened.
     #[error("webrtc.listen: {0}")]
     Webrtc(#[from] patchbay_webrtc::BindError),
+    /// The keys of tokens cannot be used.
+    #[error("auth.jwt.{}: {}", .0.0, .0.1)]
+    Auth(BadKey),
     /// The metrics could not be set up.
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// The runtime failed.
     #[error("the runtime failed: {0}")]
     Io(#[from] std::io::Error),
+}
+
+impl From<BadKey> for Error {
+    fn from(bad: BadKey) -> Self {
+        Self::Auth(bad)
+    }
 }
 
 /// `patchbay run`: until SIGINT or SIGTERM.
@@ -70,18 +80,19 @@ fn start(config: Config, demo: Option<demo::Demo>, load: Load, file: Option<Path
 }
 
 /// The hub as the configuration wants it.
-fn switchboard(config: &Config) -> Arc<Switchboard> {
+fn switchboard(config: &Config, gate: Arc<Gate>) -> Arc<Switchboard> {
     let engine =
         Engine::new(EngineConfig { threads: config.transcode.threads.into(), nice: config.transcode.nice, ..EngineConfig::default() });
     let rules = RuleTable::new(config.rules.clone());
-    Switchboard::new(engine, config.transcode.abilities(), rules, config.hub_routes(), config.hub_settings())
+    Switchboard::new(engine, config.transcode.abilities(), rules, config.hub_routes(), gate, config.hub_settings())
 }
 
 async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Option<PathBuf>, set_level: SetLevel) -> Result<(), Error> {
     let (shutdown, draining) = (CancellationToken::new(), CancellationToken::new());
     // Before anything else: without it a hangup ends the process.
     let hangup = signal(SignalKind::hangup())?;
-    let board = switchboard(&config);
+    let gate = Arc::new(Gate::new(&config.auth)?);
+    let board = switchboard(&config, gate.clone());
     let hub: Arc<dyn Hub> = Arc::new(HubHandle(board.clone()));
     let bind = |key, address| move |source| Error::Bind { key, address, source };
     let listener = TcpListener::bind(config.http.listen).await.map_err(bind("http.listen", config.http.listen))?;
@@ -99,6 +110,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
         pushes: pushes.clone(),
         reload: reload.clone(),
         info: info(&config, demo.is_some()),
+        gate,
         api_token: config.api.token.as_ref().map(|t| t.reveal().into()),
         draining: draining.clone(),
         recorder: PrometheusBuilder::new().install_recorder()?,

@@ -3,6 +3,7 @@
 //! This file owns the way in: parse the command line, hand over to [`app`] or print.
 
 mod app;
+mod auth;
 mod cli;
 mod config;
 mod demo;

@@ -101,6 +101,7 @@ impl Reload {
         let waiting = [
             ("http", old.http != new.http),
             ("api", old.api != new.api),
+            ("auth", old.auth != new.auth),
             ("rtmp", old.rtmp != new.rtmp),
             ("webrtc", old.webrtc != new.webrtc),
             ("h5", old.h5 != new.h5),

@@ -61,6 +61,11 @@ message or API answer.
 fn rows(out: &mut String, table: &Json, prefix: &str) {
     let required: Vec<&str> = table["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     for (key, schema) in schema::keys(table).into_iter().flatten() {
+        // A table in a table: its keys follow.
+        if schema::keys(schema).is_some() {
+            rows(out, schema, &format!("{prefix}.{key}"));
+            continue;
+        }
         let default = match schema.get("default") {
             _ if required.contains(&key.as_str()) => "*must be given*".into(),
             None | Some(Json::Null) => "—".into(),
@@ -69,7 +74,7 @@ fn rows(out: &mut String, table: &Json, prefix: &str) {
         let values = values(schema);
         let meaning = description(schema).replace('\n', " ").replace('|', "\\|");
         let _ = writeln!(out, "| `{prefix}.{key}` | {} | {default} | {meaning} |", values.replace('|', "\\|"));
-        for table in std::iter::once(schema).chain(schema::alternatives(schema)) {
+        for table in schema::alternatives(schema) {
             rows(out, table, &format!("{prefix}.{key}"));
         }
     }
@@ -103,16 +108,27 @@ pub fn example() -> String {
             sample.lines().for_each(|line| _ = writeln!(out, "#{line}"));
             continue;
         }
-        let _ = writeln!(out, "[{name}]");
-        for (key, schema) in schema::keys(section).into_iter().flatten() {
-            comment(&mut out, description(schema));
-            match schema.get("default") {
-                None | Some(Json::Null) => _ = writeln!(out, "#{key} = {}", sample_value(schema)),
-                Some(value) => _ = writeln!(out, "{key} = {}", toml_value(value)),
-            }
-        }
+        table(&mut out, name, section);
     }
     out
+}
+
+/// A table at its defaults, and behind it the tables in it.
+fn table(out: &mut String, name: &str, section: &Json) {
+    let _ = writeln!(out, "[{name}]");
+    let keys = || schema::keys(section).into_iter().flatten();
+    for (key, schema) in keys().filter(|(_, schema)| schema::keys(schema).is_none()) {
+        comment(out, description(schema));
+        match schema.get("default") {
+            None | Some(Json::Null) => _ = writeln!(out, "#{key} = {}", sample_value(schema)),
+            Some(value) => _ = writeln!(out, "{key} = {}", toml_value(value)),
+        }
+    }
+    for (key, schema) in keys().filter(|(_, schema)| schema::keys(schema).is_some()) {
+        out.push('\n');
+        comment(out, description(schema));
+        table(out, &format!("{name}.{key}"), schema);
+    }
 }
 
 /// Wraps at 110 columns.
@@ -132,13 +148,17 @@ fn comment(out: &mut String, text: &str) {
     }
 }
 
-fn sample_value(schema: &Json) -> &'static str {
-    match schema::types(schema).first() {
+fn sample_value(schema: &Json) -> String {
+    if let Some(sample) = schema["examples"].get(0) {
+        return toml_value(sample);
+    }
+    let plain = match schema::types(schema).first() {
         Some(&"integer" | &"number") => "0",
         Some(&"boolean") => "false",
         Some(&"array") => "[]",
         _ => "\"\"",
-    }
+    };
+    plain.into()
 }
 
 fn tables(name: &str, list: &[Json]) -> String {

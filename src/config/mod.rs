@@ -5,6 +5,7 @@
 //!
 //! Precedence: default < file < environment < command line.
 
+mod auth;
 mod check;
 mod docs;
 mod hub;
@@ -25,6 +26,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+#[cfg(test)]
+pub use auth::JwtAlgorithm;
+pub use auth::{Auth, Jwt};
 pub use docs::{example, markdown, schema_text};
 pub use overlay::Override;
 pub use problem::{Fault, Problem, Problems};
@@ -35,8 +39,8 @@ use tree::{Step, Tree, Value};
 
 /// Largest file that is read as configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Largest secret read from a file.
-const SECRET_BYTES_MAX: u64 = 4096;
+/// Largest secret read from a file; a set of keys is the longest.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Values one load may refuse in the last pass; each costs one more pass.
 const REFUSALS_MAX: usize = 200;
 
@@ -48,6 +52,8 @@ pub struct Config {
     pub http: Http,
     /// The HTTP API under `/v1`.
     pub api: Api,
+    /// Who may publish, play and use the API.
+    pub auth: Auth,
     /// RTMP publishing, playing and pushing; HTTP-FLV and WebSocket-FLV.
     pub rtmp: patchbay_rtmp::Config,
     /// WebRTC publishing (WHIP) and playing (WHEP).

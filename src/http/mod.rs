@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::auth::Gate;
 use crate::hub::Switchboard;
 use crate::pushes::Pushes;
 use crate::reload::Reload;
@@ -35,6 +36,7 @@ pub struct State {
     pub pushes: Arc<Pushes>,
     pub reload: Arc<Reload>,
     pub info: Info,
+    pub gate: Arc<Gate>,
     pub api_token: Option<Arc<str>>,
     pub draining: CancellationToken,
     pub recorder: PrometheusHandle,

@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::Demand;
 use super::renditions::Handle;
+use crate::auth::Grant;
 
 /// A source that publishes.
 pub struct PublicationRow {
     pub stream: StreamName,
     pub kind: EndpointKind,
     pub caller: Caller,
+    pub grant: Grant,
     pub since: MediaTime,
     pub counters: Arc<Counters>,
     pub cancelled: CancellationToken,
@@ -35,6 +37,7 @@ pub struct LegRow {
     pub stream: StreamName,
     pub sink: Sink,
     pub caller: Caller,
+    pub grant: Grant,
     pub since: MediaTime,
     pub counters: Arc<Counters>,
     pub cancelled: CancellationToken,

@@ -5,6 +5,8 @@ use patchbay_rules::{EndpointKind, Pattern};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::auth::Act;
+
 /// What happens to a publisher whose name has one already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -33,6 +35,14 @@ pub struct Route {
 }
 
 impl Route {
+    /// The key that this needs, if it needs one.
+    pub fn key_for(&self, act: Act) -> Option<&str> {
+        match act {
+            Act::Publish => self.publish_key.as_deref(),
+            Act::Play => self.play_key.as_deref(),
+        }
+    }
+
     /// What happens to a second publisher: whoever brings the route's key is the same person back again, so it takes
     /// over unless the route says otherwise.
     pub fn second_publisher(&self) -> SecondPublisher {

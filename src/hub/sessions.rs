@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchbay_bus::{EndReason, Feed, StreamName, now};
-use patchbay_contract::{Caller, Cause, Closer, Code, Counters, Leg, PlayRequest, Publication, PublishRequest, Refusal, SessionId, Side};
+use patchbay_contract::{
+    Caller, Cause, Closer, Code, Counters, Credentials, Leg, PlayRequest, Publication, PublishRequest, Refusal, SessionId, Side,
+};
 use patchbay_media::MediaTime;
 use patchbay_rules::EndpointKind;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::{Ledger, LegRow, Planned, PublicationRow};
 use super::routes::{Route, SecondPublisher};
 use super::switchboard::Switchboard;
+use crate::auth::{Act, Grant};
 
 /// How long a publisher that was asked to leave may take.
 const TAKEOVER_MAX: Duration = Duration::from_secs(1);
@@ -64,14 +67,7 @@ impl Switchboard {
 
     /// Lets a publisher in by its route: makes room for it, where it takes over.
     async fn let_in(&self, request: &PublishRequest) -> Result<SecondPublisher, Refusal> {
-        let route = self.routes().of(&request.stream).cloned();
-        let route = route.as_ref();
-        if let Some(key) = route.and_then(|route| route.publish_key.as_ref())
-            && !holds(&request.caller, key)
-        {
-            return Err(Refusal::new(Code::Unauthorized, format!("publishing {} needs its key", request.stream)));
-        }
-        let policy = route.map_or(SecondPublisher::Reject, Route::second_publisher);
+        let policy = self.routes().of(&request.stream).map_or(SecondPublisher::Reject, Route::second_publisher);
         if self.bus().get(&request.stream).is_none() {
             return Ok(policy);
         }
@@ -108,12 +104,20 @@ impl Switchboard {
             .map_err(|_| Refusal::new(Code::StreamBusy, format!("the old publisher of {stream} does not let go")))
     }
 
-    pub(super) async fn publish_now(self: Arc<Self>, request: PublishRequest) -> Result<Publication, Refusal> {
+    /// Whether the peer may do this. What it brought to show that is needed no longer then, and kept no longer.
+    fn ask_gate(&self, act: Act, stream: &StreamName, kind: EndpointKind, caller: &mut Caller) -> Result<Grant, Refusal> {
+        let grant = self.gate.admit(act, self.routes().of(stream), stream, kind, caller)?;
+        caller.credentials = Credentials::default();
+        Ok(grant)
+    }
+
+    pub(super) async fn publish_now(self: Arc<Self>, mut request: PublishRequest) -> Result<Publication, Refusal> {
         self.admit(&self.ledger())?;
         let limit = self.settings().streams_max;
         if self.bus().list().len() >= limit {
             return Err(Refusal::new(Code::TooMany, format!("the limit of {limit} streams (limits.streams_max) is reached")));
         }
+        let grant = self.ask_gate(Act::Publish, &request.stream, request.kind, &mut request.caller)?;
         let policy = self.let_in(&request).await?;
         let (counters, cancelled) = (Arc::new(Counters::default()), CancellationToken::new());
         let (id, publisher) = {
@@ -127,6 +131,7 @@ impl Switchboard {
                 stream: request.stream.clone(),
                 kind: request.kind,
                 caller: request.caller.clone(),
+                grant: grant.clone(),
                 since: now(),
                 counters: counters.clone(),
                 cancelled: cancelled.clone(),
@@ -138,18 +143,17 @@ impl Switchboard {
             ledger.publications.insert(id, row);
             (id, publisher)
         };
-        tracing::info!(session = id, stream = %request.stream, kind = %request.kind, protocol = request.caller.protocol, peer = %peer(&request.caller), standby = !publisher.stream().is_live(), "publish starts");
+        tracing::info!(session = id, stream = %request.stream, kind = %request.kind, protocol = request.caller.protocol, peer = %peer(&request.caller), subject = grant.subject.as_deref(), standby = !publisher.stream().is_live(), "publish starts");
         let hub = self.clone();
         let closer: Closer = Box::new(move |cause, reason| hub.publication_closed(id, &cause, reason));
         Ok(Publication::new(id, publisher, counters, cancelled, closer))
     }
 
-    pub(super) fn play_now(self: Arc<Self>, request: PlayRequest) -> Result<Leg, Refusal> {
-        if let Some(key) = self.routes().of(&request.stream).and_then(|route| route.play_key.as_ref())
-            && !request.caller.operator
-            && !holds(&request.caller, key)
-        {
-            return Err(Refusal::new(Code::Unauthorized, format!("playing {} needs its key", request.stream)));
+    pub(super) fn play_now(self: Arc<Self>, mut request: PlayRequest) -> Result<Leg, Refusal> {
+        let grant = self.ask_gate(Act::Play, &request.stream, request.sink.kind, &mut request.caller)?;
+        request.sink.passes_only = grant.no_transcode;
+        if let Some(lines) = grant.max_height {
+            request.sink.limit_height(lines);
         }
         // The ledger first: no publisher comes or goes in it between this look at the bus and the new row.
         let mut ledger = self.ledger();
@@ -160,11 +164,12 @@ impl Switchboard {
         }
         let id = ledger.next_id();
         let (counters, cancelled, feed) = (Arc::new(Counters::default()), CancellationToken::new(), Arc::new(Feed::default()));
-        tracing::info!(session = id, stream = %request.stream, kind = %request.sink.kind, protocol = request.caller.protocol, peer = %peer(&request.caller), "play starts");
+        tracing::info!(session = id, stream = %request.stream, kind = %request.sink.kind, protocol = request.caller.protocol, peer = %peer(&request.caller), subject = grant.subject.as_deref(), "play starts");
         let mut row = LegRow {
             stream: request.stream.clone(),
             sink: request.sink,
             caller: request.caller,
+            grant,
             since: now(),
             counters: counters.clone(),
             cancelled: cancelled.clone(),
@@ -186,11 +191,6 @@ impl Switchboard {
         let closer: Closer = Box::new(move |cause, _| hub.leg_closed(id, &cause));
         Ok(Leg::new(id, request.stream, feed, counters, cancelled, closer))
     }
-}
-
-/// Whether the caller brought this key.
-fn holds(caller: &Caller, key: &str) -> bool {
-    caller.token.as_deref().is_some_and(|given| crate::secrets::equal(given, key))
 }
 
 fn end_legs(ledger: &Ledger, stream: &StreamName, reason: EndReason) {

@@ -16,6 +16,7 @@ use super::budget::Budget;
 use super::ledger::Ledger;
 use super::renditions::Renditions;
 use super::routes::Routes;
+use crate::auth::Gate;
 
 /// How often held legs and long groups are looked at.
 const GRACE_TICK: Duration = Duration::from_millis(250);
@@ -67,6 +68,7 @@ pub struct Switchboard {
     bus: Arc<Bus>,
     pub(super) rules: ArcSwap<RuleTable>,
     routes: ArcSwap<Routes>,
+    pub(super) gate: Arc<Gate>,
     settings: ArcSwap<Settings>,
     pub(super) abilities: Abilities,
     pub(super) budget: Budget,
@@ -83,7 +85,14 @@ impl Switchboard {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn new(engine: Arc<Engine>, abilities: Abilities, rules: RuleTable, routes: Routes, settings: Settings) -> Arc<Self> {
+    pub fn new(
+        engine: Arc<Engine>,
+        abilities: Abilities,
+        rules: RuleTable,
+        routes: Routes,
+        gate: Arc<Gate>,
+        settings: Settings,
+    ) -> Arc<Self> {
         let bus = Bus::new();
         let dirty = Arc::new(Dirty::default());
         bus.observe(dirty.clone());
@@ -91,6 +100,7 @@ impl Switchboard {
             bus,
             rules: ArcSwap::from_pointee(rules),
             routes: ArcSwap::from_pointee(routes),
+            gate,
             abilities,
             budget: Budget::new(settings.transcode_cores, settings.ladder.clone()),
             renditions: Renditions::new(engine, settings.renditions_max),
@@ -186,6 +196,15 @@ impl Switchboard {
         let ledger = self.ledger();
         let token = ledger.publications.get(&id).map(|r| &r.cancelled).or_else(|| ledger.legs.get(&id).map(|r| &r.cancelled));
         token.inspect(|t| t.cancel()).is_some()
+    }
+
+    /// Ends the sessions that began with a token; how many there were.
+    pub fn end_token(&self, id: &str) -> usize {
+        let ledger = self.ledger();
+        let publications = ledger.publications.values().map(|row| (&row.grant, &row.cancelled));
+        let legs = ledger.legs.values().map(|row| (&row.grant, &row.cancelled));
+        let held = publications.chain(legs).filter(|(grant, _)| grant.token_id.as_deref() == Some(id));
+        held.inspect(|(_, cancelled)| cancelled.cancel()).count()
     }
 
     pub(super) fn admit(&self, ledger: &Ledger) -> Result<(), Refusal> {

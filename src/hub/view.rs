@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::ledger::{LegRow, PublicationRow};
 use super::renditions::Handle;
 use super::switchboard::Switchboard;
+use crate::auth::Grant;
 
 /// A live stream.
 #[derive(Serialize, ToSchema)]
@@ -89,6 +90,10 @@ pub struct SessionView {
     pub peer: Option<String>,
     /// What the peer says it is.
     pub agent: Option<String>,
+    /// Who it is, by its token.
+    pub subject: Option<String>,
+    /// Its token asks not to record it.
+    pub no_record: bool,
     /// Seconds since it began.
     pub uptime_s: f64,
     /// What it moved.
@@ -200,7 +205,7 @@ impl SessionView {
         role: &'static str,
         stream: &StreamName,
         kind: String,
-        caller: &Caller,
+        (caller, grant): (&Caller, &Grant),
         since: MediaTime,
         counters: &Counters,
     ) -> Self {
@@ -213,18 +218,20 @@ impl SessionView {
             protocol: caller.protocol,
             peer: caller.peer.map(|p| p.to_string()),
             agent: caller.agent.clone(),
+            subject: grant.subject.as_deref().map(str::to_owned),
+            no_record: grant.no_record,
             uptime_s: uptime(since),
             totals: Totals::of(counters),
         }
     }
 
     fn publication(id: SessionId, row: &PublicationRow) -> Self {
-        let view = Self::new(id, "publish", &row.stream, row.kind.to_string(), &row.caller, row.since, &row.counters);
+        let view = Self::new(id, "publish", &row.stream, row.kind.to_string(), (&row.caller, &row.grant), row.since, &row.counters);
         Self { standby: !row.source.is_live(), ..view }
     }
 
     fn leg(id: SessionId, row: &LegRow) -> Self {
-        Self::new(id, "play", &row.stream, row.sink.kind.to_string(), &row.caller, row.since, &row.counters)
+        Self::new(id, "play", &row.stream, row.sink.kind.to_string(), (&row.caller, &row.grant), row.since, &row.counters)
     }
 }
 

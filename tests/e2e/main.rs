@@ -6,6 +6,7 @@ mod changing;
 mod socket;
 mod support;
 
+mod auth;
 mod budget;
 mod demo;
 mod h5;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use patchbay_bus::StreamName;
 use patchbay_rules::{EndpointKind, Sink};
 
-use crate::{Leg, Publication, Refusal};
+use crate::{Credentials, Leg, Publication, Refusal};
 
 /// Who asks.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +18,8 @@ pub struct Caller {
     pub peer: Option<SocketAddr>,
     /// What the peer says it is (`User-Agent`, `flashVer`), at most 256 bytes.
     pub agent: Option<String>,
-    /// Key or token it brought; never logged.
-    pub token: Option<String>,
+    /// What it brought to show that it may.
+    pub credentials: Credentials,
     /// The operator asked, by configuration or API, and no peer did: keys are not asked for.
     pub operator: bool,
 }

@@ -1,13 +1,17 @@
 //! The seam between gateways and the hub: what a gateway may ask for, and what it is asked to do.
 //!
-//! Owns: [`Hub`], [`Publication`], [`Leg`], [`Refusal`], [`Gateway`]. Refuses: to know any one protocol, to do
+//! Owns: [`Hub`], [`Credentials`], [`Publication`], [`Leg`], [`Refusal`], [`Gateway`]. Refuses: to know any one protocol, to do
 //! I/O, to decide anything.
 
+mod credentials;
+#[doc(hidden)]
+pub mod fuzz_entry;
 mod gateway;
 mod hub;
 mod refusal;
 mod session;
 
+pub use credentials::Credentials;
 pub use gateway::{Claim, Gateway, GatewayFuture, Transport};
 pub use hub::{Answer, Caller, Hub, PlayRequest, PublishRequest};
 pub use refusal::{Code, Refusal};

@@ -38,6 +38,7 @@ codes! {
     BadStreamName, "bad_stream_name", 400, "The stream name breaks the grammar.";
     BadRequest, "bad_request", 400, "The request does not parse or contradicts itself.";
     Unauthorized, "unauthorized", 401, "A key or token is missing or wrong.";
+    Forbidden, "forbidden", 403, "The key or token is good, but not for this.";
     StreamNotFound, "stream_not_found", 404, "Nobody publishes under this name.";
     SessionNotFound, "session_not_found", 404, "No such session; it may have ended.";
     NotAcceptable, "not_acceptable", 406, "No codec of the offer can be sent or received here.";
@@ -106,6 +107,10 @@ impl axum::response::IntoResponse for Refusal {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert("content-type", axum::http::HeaderValue::from_static("application/problem+json"));
+        if self.code == Code::Unauthorized {
+            // RFC 9110 §11.6.1: a 401 names what would help.
+            headers.insert("www-authenticate", axum::http::HeaderValue::from_static("Bearer realm=\"patchbay\""));
+        }
         if matches!(self.code, Code::TooMany | Code::Draining | Code::NotReady | Code::NoTranscoder) {
             headers.insert("retry-after", axum::http::HeaderValue::from_static("2"));
         }

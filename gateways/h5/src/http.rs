@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use patchbay_bus::StreamName;
-use patchbay_contract::{Caller, Code, PlayRequest, Publication, PublishRequest, Refusal};
+use patchbay_contract::{Caller, Code, Credentials, PlayRequest, Publication, PublishRequest, Refusal};
 use patchbay_rules::EndpointKind;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -97,7 +97,7 @@ fn caller(parts: &Parts) -> Caller {
         protocol: "h5",
         peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0),
         agent: naming::agent(&parts.headers),
-        token: naming::key(parts.uri.query().unwrap_or_default(), &parts.headers),
+        credentials: Credentials::of_http(&parts.uri, &parts.headers),
         ..Caller::default()
     }
 }

@@ -1,25 +1,14 @@
-//! From what a peer asked for to a stream name, a key and a name of its software. Refuses: to judge any of them.
+//! From what a peer asked for to a stream name and a name of its software. Refuses: to judge them.
 
 use axum::http::{HeaderMap, header};
 use patchbay_bus::{BadName, StreamName};
 
-/// Longest key that is looked at, bytes.
-const KEY_MAX: usize = 512;
 /// Longest software name that is kept, bytes.
 const AGENT_MAX: usize = 256;
 
 /// The stream of a path; players like to see an ending.
 pub(crate) fn stream_name(path: &str) -> Result<StreamName, BadName> {
     path.strip_suffix(".jsmpeg").or_else(|| path.strip_suffix(".ts")).unwrap_or(path).parse()
-}
-
-/// The key in the query (`key=` or `token=`), else the bearer token.
-pub(crate) fn key(query: &str, headers: &HeaderMap) -> Option<String> {
-    let named = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "key" || name == "token");
-    let bearer = text(headers, header::AUTHORIZATION).and_then(|value| value.split_once(' '));
-    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim().to_owned());
-    let mut keys = named.map(|(_, value)| value.into_owned()).chain(bearer);
-    keys.find(|key| !key.is_empty() && key.len() <= KEY_MAX)
 }
 
 /// Whether `name=1` is in the query.
@@ -60,16 +49,6 @@ mod tests {
             assert_eq!(stream_name(path).unwrap().as_str(), "live/a");
         }
         assert!(stream_name("../a").is_err() && stream_name(".ts").is_err());
-    }
-
-    #[test]
-    fn keys_are_found_in_query_and_header() {
-        let none = HeaderMap::new();
-        assert_eq!(key("x=y&key=a%2Fb", &none).as_deref(), Some("a/b"));
-        assert_eq!(key("token=t", &none).as_deref(), Some("t"));
-        assert_eq!(key("key=", &headers(header::AUTHORIZATION, "Bearer b")).as_deref(), Some("b"));
-        assert_eq!(key("", &headers(header::AUTHORIZATION, "Basic b")), None);
-        assert_eq!(key(&format!("key={}", "x".repeat(600)), &none), None);
     }
 
     #[test]

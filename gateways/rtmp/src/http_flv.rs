@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream};
-use patchbay_contract::{Caller, Cause, Leg, PlayRequest, Refusal};
+use patchbay_contract::{Caller, Cause, Credentials, Leg, PlayRequest, Refusal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -49,7 +49,7 @@ async fn answer(shared: Arc<Shared>, name: &str, request: Request) -> Response {
         protocol: if upgrade.is_some() { "ws-flv" } else { "http-flv" },
         peer,
         agent: agent(&parts.headers),
-        token: bearer(&parts.headers).or_else(|| naming::key(&[query], "")),
+        credentials: Credentials::of_http(&parts.uri, &parts.headers),
         operator: false,
     };
     let leg = match play(&shared, name, query, caller).await {
@@ -179,10 +179,4 @@ impl File {
         }
         Ok(pieces)
     }
-}
-
-/// The token of `Authorization: Bearer` (RFC 6750 §2.1).
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    value.strip_prefix("Bearer ").map(|token| token.trim().to_owned())
 }

@@ -1,11 +1,9 @@
 //! From what a peer dialled to a stream name, a key and a kind. Refuses: to judge the first two.
 
 use patchbay_bus::{BadName, StreamName};
-use patchbay_contract::{Code, Refusal};
+use patchbay_contract::{Code, Credentials, Refusal};
 use patchbay_rules::EndpointKind;
 
-/// Longest key that is looked at, bytes.
-const KEY_MAX: usize = 512;
 /// The kinds of endpoint that speak RTMP and FLV.
 const KINDS: [EndpointKind; 3] = [EndpointKind::Rtmp, EndpointKind::Miniprogram, EndpointKind::Cdn];
 /// Longest software name that is kept, bytes.
@@ -20,18 +18,15 @@ pub(crate) fn stream_name(app: &str, name: &str) -> Result<StreamName, BadName> 
     }
 }
 
-/// The key in one of `queries` (`key=` or `token=`), else the password in `url`.
-pub(crate) fn key(queries: &[&str], url: &str) -> Option<String> {
-    let pairs = queries.iter().flat_map(|query| url::form_urlencoded::parse(query.as_bytes()));
-    let named = pairs.filter(|(name, _)| name == "key" || name == "token").map(|(_, value)| value.into_owned());
-    let mut found = named.chain(password(url)).filter(|key| !key.is_empty() && key.len() <= KEY_MAX);
-    found.next()
+/// What the peer brought in one of `queries`, else the password in `url`.
+pub(crate) fn credentials(queries: &[&str], url: &str) -> Credentials {
+    Credentials::of_queries(queries, password(url))
 }
 
-fn password(url: &str) -> Option<String> {
+fn password(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     let (user_info, _) = rest.split('/').next()?.rsplit_once('@')?;
-    user_info.split_once(':').map(|(_, password)| password.to_owned())
+    user_info.split_once(':').map(|(_, password)| password)
 }
 
 /// The kind of endpoint that a peer says it is, in one of `queries` (`kind=`).
@@ -81,12 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_where_people_put_them() {
-        assert_eq!(key(&["vhost=x&key=a%2Fb", ""], "").as_deref(), Some("a/b"));
-        assert_eq!(key(&["", "token=t"], "rtmp://u:p@h/live").as_deref(), Some("t"));
-        assert_eq!(key(&["", ""], "rtmp://u:p@h/live").as_deref(), Some("p"));
-        assert_eq!(key(&["key="], "rtmp://h/live:a@b"), None);
-        assert_eq!(key(&[&format!("key={}", "x".repeat(600))], ""), None);
+    fn a_password_is_a_key_where_the_queries_have_none() {
+        let token = |queries: &[&str], url| credentials(queries, url).token().map(str::to_owned);
+        assert_eq!(token(&["", "token=t"], "rtmp://u:p@h/live").as_deref(), Some("t"));
+        assert_eq!(token(&["", ""], "rtmp://u:p@h/live").as_deref(), Some("p"));
+        assert_eq!(token(&["key="], "rtmp://h/live:a@b"), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Router, middleware};
 use patchbay_bus::StreamName;
-use patchbay_contract::{Caller, Cause, Code, PlayRequest, PublishRequest, Refusal};
+use patchbay_contract::{Caller, Cause, Code, Credentials, PlayRequest, PublishRequest, Refusal};
 use patchbay_media::Codec;
 use patchbay_rules::{AudioAccept, EndpointKind, Sink, VideoAccept};
 use serde::Deserialize;
@@ -74,14 +74,12 @@ async fn nothing() -> StatusCode {
 struct Request {
     peer: Option<SocketAddr>,
     headers: HeaderMap,
-    token: Option<String>,
+    credentials: Credentials,
     wait: bool,
 }
 
 #[derive(Deserialize)]
 struct Parameters {
-    #[serde(alias = "key")]
-    token: Option<String>,
     wait: Option<String>,
 }
 
@@ -91,14 +89,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Request {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let query = Query::<Parameters>::from_request_parts(parts, state).await;
         let Query(query) = query.map_err(|e| Refusal::new(Code::BadRequest, format!("the query does not parse: {e}")))?;
-        let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| {
-            let (scheme, token) = v.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-        });
         Ok(Self {
             peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0),
             headers: parts.headers.clone(),
-            token: bearer.or(query.token),
+            credentials: Credentials::of_http(&parts.uri, &parts.headers),
             wait: query.wait.is_some_and(|w| w == "1" || w == "true"),
         })
     }
@@ -108,7 +102,7 @@ impl Request {
     fn caller(&self, protocol: &'static str) -> Caller {
         let agent = self.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
         let agent = agent.map(|a| a.chars().take(AGENT_MAX).collect());
-        Caller { protocol, peer: self.peer, agent, token: self.token.clone(), operator: false }
+        Caller { protocol, peer: self.peer, agent, credentials: self.credentials.clone(), operator: false }
     }
 
     fn expect_type(&self, wanted: &str) -> Result<(), Refusal> {
@@ -163,6 +157,7 @@ fn sink(kind: EndpointKind, offer: &Offer, strict: bool) -> Sink {
         video: if offer.h264.is_empty() { Vec::new() } else { vec![video] },
         audio: if offer.opus { vec![audio] } else { Vec::new() },
         is_rigid: false,
+        passes_only: false,
     }
 }
 
@@ -176,7 +171,7 @@ fn open(app: &App, (role, offer): (Role, &Offer), grant: Grant, admission: Admis
         }
     };
     let (key, worker, number) = (SessionKey::random(), app.pick_worker(), grant.number());
-    let card = Card { worker, ufrag, remote_ufrag: offer.ufrag.clone(), token: request.token.clone() };
+    let card = Card { worker, ufrag, remote_ufrag: offer.ufrag.clone(), token: request.credentials.token().map(str::to_owned) };
     app.shared.directory.insert(key, card);
     let command = Command::Open(Box::new(Opening { key, peer, grant, admission }));
     if let Err(refused) = app.shared.mailboxes[worker].try_send(command) {
@@ -207,7 +202,7 @@ async fn session(
     let key = SessionKey::parse(&id).ok_or_else(gone)?;
     let card = app.shared.directory.get(key).ok_or_else(gone)?;
     // The URL itself is a secret of 128 bits; a token, when given, must be the creator's.
-    if request.token.is_some() && request.token != card.token {
+    if request.credentials.token().is_some() && request.credentials.token() != card.token.as_deref() {
         return Err(Refusal::new(Code::Unauthorized, "this session was created with another token"));
     }
     match method {

@@ -169,9 +169,19 @@ pub struct Sink {
     pub audio: Vec<AudioAccept>,
     /// It reads size and sample rate once, and shows noise when they change. See [`Self::settle`].
     pub is_rigid: bool,
+    /// Nothing is transcoded for it; its token says so.
+    pub passes_only: bool,
 }
 
 impl Sink {
+    /// Takes no picture whose shorter side has more than `lines`.
+    pub fn limit_height(&mut self, lines: u32) {
+        for accept in &mut self.video {
+            let (a, b) = accept.side_max.unwrap_or((u32::MAX, u32::MAX));
+            accept.side_max = Some((a.max(b), a.min(b).min(lines)));
+        }
+    }
+
     /// Whether it is rigid and has begun: what it gets may no longer change in size.
     pub fn is_settled(&self) -> bool {
         self.is_rigid && self.video.iter().any(|accept| accept.size.is_some())
@@ -261,7 +271,7 @@ impl EndpointKind {
             ),
         };
         // jsmpeg's WebAssembly decoders ask for size and rate once.
-        Sink { kind: self, video, audio, is_rigid: self == Self::H5 }
+        Sink { kind: self, video, audio, is_rigid: self == Self::H5, passes_only: false }
     }
 }
 

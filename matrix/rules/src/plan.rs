@@ -204,6 +204,7 @@ reasons! {
     BudgetSpent, "budget_spent", "Left out: the transcode it needs does not fit into the transcode budget now.";
     AudioOnly, "audio_only", "Left out for now: the transcode budget is overspent, and its last step down is sound without pictures.";
     TranscodeRefused, "transcode_refused", "Left out: the transcode it needs could not be started.";
+    TokenPassesOnly, "token_passes_only", "Left out: it would have to be transcoded, and the viewer's token rules that out.";
     NoEncoder, "no_encoder", "A transcode is needed, but this patchbay has no encoder for anything the sink takes. Left out, or passed where the sink takes it.";
 }
 
@@ -278,7 +279,23 @@ impl fmt::Display for Plan {
 /// rule asks is always corrected by what the source is, what the sink takes and what can be transcoded.
 pub fn plan(rules: &RuleTable, source: &Source<'_>, sink: &Sink, able: &Abilities) -> Plan {
     let (rule, video, audio) = rules.find(source.kind, sink.kind, source.stream);
-    Plan { rule: rule.clone(), video: plan_video(video, source.video, sink, able), audio: plan_audio(audio, source.audio, sink, able) }
+    let bound = |kind, verdict| if sink.passes_only { passed_or_left_out(kind, verdict) } else { verdict };
+    Plan {
+        rule: rule.clone(),
+        video: bound(Kind::Video, plan_video(video, source.video, sink, able)),
+        audio: bound(Kind::Audio, plan_audio(audio, source.audio, sink, able)),
+    }
+}
+
+/// For a sink that nothing is transcoded for.
+fn passed_or_left_out(kind: Kind, verdict: Verdict) -> Verdict {
+    match verdict.action {
+        Action::Transcode(_) => {
+            let reason = format!("{kind} is left out: the viewer's token rules transcoding out, and {}", verdict.reason);
+            Verdict { action: Action::Drop, code: ReasonCode::TokenPassesOnly, reason }
+        }
+        _ => verdict,
+    }
 }
 
 fn plan_video(policy: Policy<VideoWish>, track: Option<&TrackInfo>, sink: &Sink, able: &Abilities) -> Verdict {

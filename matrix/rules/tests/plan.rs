@@ -58,6 +58,7 @@ fn each_reason_code_is_reached() {
         (RuleTranscode, audio(&rule("audio = { bitrate_kbps = 96 }"), &webrtc, "opus", all)),
         (RuleCodecRefused, audio(&rule("audio = { codec = 'aac', bitrate_kbps = 96 }"), &webrtc, "opus", all)),
         (RuleDrop, audio(&rule("audio = 'drop'"), &webrtc, "opus", all)),
+        (TokenPassesOnly, audio(&matrix, &Sink { passes_only: true, ..webrtc.clone() }, "aac", all)),
         (NoTrack, video(&matrix, &webrtc, "none", all)),
         (SinkTakesNone, video(&matrix, &mono_phone, "h264", all)),
         (NoDecoder, audio(&matrix, &webrtc, "aac", none)),
@@ -123,11 +124,32 @@ fn a_picture_too_large_is_scaled_into_the_limit_in_either_orientation() {
         video: vec![VideoAccept { side_max: Some((1_280, 720)), ..VideoAccept::any(Codec::H264) }],
         audio: vec![],
         is_rigid: false,
+        passes_only: false,
     };
     for (spec, size) in [("h264:1920x1080", (1_280, 720)), ("h264:1080x1920", (720, 1_280)), ("h264:2000x500", (1_280, 320))] {
         let (video, _) = decide(&RuleTable::default(), &sink, spec, "none", Abilities::all());
         assert!(matches!(video.action, Action::Transcode(Target::Video(t)) if t.size == Some(size)), "{video:?}");
     }
+}
+
+#[test]
+fn a_token_bounds_the_height_and_whether_anything_is_transcoded() {
+    let size = |lines: u32, spec: &str| {
+        let mut sink = EndpointKind::Webrtc.default_sink();
+        sink.limit_height(lines);
+        decide(&RuleTable::default(), &sink, spec, "none", Abilities::all()).0
+    };
+    let scaled = |verdict: &Verdict| match verdict.action {
+        Action::Transcode(Target::Video(target)) => target.size,
+        _ => None,
+    };
+    assert_eq!(scaled(&size(360, "h264:1280x720")), Some((640, 360)));
+    assert_eq!(scaled(&size(360, "h264:720x1280")), Some((360, 640)));
+    assert_eq!(size(720, "h264:1280x720").action, Action::Pass);
+    let bound = Sink { passes_only: true, ..EndpointKind::Webrtc.default_sink() };
+    let (video, audio) = decide(&RuleTable::default(), &bound, "h264", "aac", Abilities::all());
+    assert_eq!((video.action, audio.action), (Action::Pass, Action::Drop));
+    assert!(audio.reason.contains("aac is not taken by webrtc"), "{audio:?}");
 }
 
 /// Plans again and again for one jsmpeg viewer while its source changes; the target of each video and audio.
@@ -271,7 +293,7 @@ fn any_sink() -> impl Strategy<Value = Sink> {
         channels_max,
     });
     let stated = (any_kind(), prop::collection::vec(video, 0..4), prop::collection::vec(audio, 0..4))
-        .prop_map(|(kind, video, audio)| Sink { kind, video, audio, is_rigid: false });
+        .prop_map(|(kind, video, audio)| Sink { kind, video, audio, is_rigid: false, passes_only: false });
     prop_oneof![stated, any_kind().prop_map(EndpointKind::default_sink)]
 }
 

@@ -3,19 +3,22 @@
 mod pushes;
 mod reads;
 mod rules;
+mod tokens;
 
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, Request, State as Extract};
+use axum::http::Uri;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use patchbay_contract::{Code, Refusal};
+use patchbay_contract::{Code, Credentials, Refusal};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use super::State;
+use crate::auth::Right;
 
 /// What a client must know to make URLs.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -50,32 +53,45 @@ pub struct Info {
         rules::replace,
         rules::plan,
         rules::load,
-        rules::reload
+        rules::reload,
+        tokens::revoke
     )
 )]
 struct Document;
 
 pub fn routes(state: &State) -> Router<State> {
-    let guarded = Router::new().merge(reads::routes()).merge(pushes::routes()).merge(rules::routes());
+    let guarded = Router::new().merge(reads::routes()).merge(pushes::routes()).merge(rules::routes()).merge(tokens::routes());
     let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), authorise));
     Router::new().route("/v1/openapi.json", get(|| async { Json(Document::openapi()) })).merge(guarded)
 }
 
-/// With `api.token` set, every call needs it as a Bearer token; without one, only this machine is answered (and in the
-/// demo whoever reaches it).
+/// Every call needs `api.token` or a JSON Web Token with the right to it, as a Bearer token. Without `api.token`, callers on
+/// this machine (and in the demo whoever reaches it) need none.
 async fn authorise(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let Some(token) = &state.api_token else {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        return match state.info.demo || peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback()) {
-            true => next.run(request).await,
-            false => Refusal::new(Code::Unauthorized, "without api.token the API answers only callers on its own machine").into_response(),
-        };
-    };
-    let given = request.headers().get("authorization").and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
-    if given.is_some_and(|given| crate::secrets::equal(given, token)) {
-        return next.run(request).await;
+    match check(&state, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     }
-    Refusal::new(Code::Unauthorized, "the API needs `Authorization: Bearer <api.token>`").into_response()
+}
+
+fn check(state: &State, request: &Request) -> Result<(), Refusal> {
+    let brought = Credentials::of_http(&Uri::default(), request.headers());
+    if let (Some(wanted), Some(given)) = (&state.api_token, brought.token())
+        && crate::secrets::equal(given, wanted)
+    {
+        return Ok(());
+    }
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let is_here = state.info.demo || peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+    if state.api_token.is_none() && is_here {
+        return Ok(());
+    }
+    let right = if request.method().is_safe() { Right::Read } else { Right::Control };
+    match brought.token() {
+        Some(given) => state.gate.admit_to_api(given, right),
+        None if state.api_token.is_some() => Err(Refusal::new(Code::Unauthorized, "the API needs `Authorization: Bearer <api.token>`")),
+        None => Err(Refusal::new(Code::Unauthorized, "without api.token the API answers only callers on its own machine")),
+    }
 }
 
 /// An error body (RFC 9457).

@@ -128,7 +128,7 @@ impl TestHub {
 impl Hub for TestHub {
     fn publish(&self, request: PublishRequest) -> Answer<'_, Publication> {
         Box::pin(async move {
-            if self.key.is_some() && self.key != request.caller.token {
+            if self.key.is_some() && self.key.as_deref() != request.caller.credentials.token() {
                 return Err(Refusal::new(Code::Unauthorized, format!("publishing {} needs its key", request.stream)));
             }
             let publisher = self.bus.publish(request.stream.clone())?;

@@ -187,7 +187,7 @@ impl Connection {
             protocol: "rtmp",
             peer: Some(self.peer),
             agent: naming::agent(&self.connect.flash_ver),
-            token: naming::key(&[&stream.query, &self.connect.query], &self.connect.tc_url),
+            credentials: naming::credentials(&[&stream.query, &self.connect.query], &self.connect.tc_url),
             operator: false,
         }
     }
@@ -236,7 +236,7 @@ impl Connection {
 /// The RTMP status that comes nearest to a refusal; its code and words go along as text.
 fn wire_refusal(code: Code) -> server::Refusal {
     match code {
-        Code::Unauthorized => server::Refusal::Denied,
+        Code::Unauthorized | Code::Forbidden => server::Refusal::Denied,
         Code::StreamBusy => server::Refusal::Busy,
         Code::StreamNotFound | Code::BadStreamName => server::Refusal::NotFound,
         _ => server::Refusal::Failed,
