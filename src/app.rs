@@ -115,7 +115,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
         draining: draining.clone(),
         recorder: PrometheusBuilder::new().install_recorder()?,
     };
-    let router = http::router(state, &config.http.cors_origins, gateways.iter().map(|g| g.clone().routes()));
+    let router = http::router(state, &config.http, gateways.iter().map(|g| g.clone().routes()));
 
     let tasks = TaskTracker::new();
     tasks.spawn(board.clone().run(shutdown.clone()));

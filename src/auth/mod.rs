@@ -77,6 +77,7 @@ impl From<Claims> for Grant {
 
 /// See the module.
 pub struct Gate {
+    open: bool,
     tokens: Option<Tokens>,
 }
 
@@ -86,7 +87,7 @@ impl Gate {
     /// # Errors
     /// What is wrong with the keys of tokens.
     pub fn new(config: &config::Auth) -> Result<Self, BadKey> {
-        Ok(Self { tokens: Tokens::new(&config.jwt)? })
+        Ok(Self { open: config.open, tokens: Tokens::new(&config.jwt)? })
     }
 
     /// Lets a peer in, or says what it lacks. `route` is that of the name.
@@ -102,6 +103,9 @@ impl Gate {
             return Ok(Grant::default());
         }
         let brought = caller.credentials.token();
+        if route.is_some_and(|route| route.is_open_for(act)) {
+            return Ok(Grant::default());
+        }
         let key = route.and_then(|route| route.key_for(act));
         if let (Some(key), Some(brought)) = (key, brought)
             && crate::secrets::equal(brought, key)
@@ -120,7 +124,8 @@ impl Gate {
             (Some(_), Some(_)) => Err(lacks(act, stream, "its key or a token")),
             (Some(_), None) => Err(lacks(act, stream, "its key")),
             (None, Some(_)) => Err(lacks(act, stream, "a token")),
-            (None, None) => Ok(Grant::default()),
+            (None, None) if act == Act::Play || self.open || is_here(caller) => Ok(Grant::default()),
+            (None, None) => Err(Refusal::new(Code::Unauthorized, closed(stream))),
         }
     }
 
@@ -139,6 +144,18 @@ impl Gate {
     pub fn tokens(&self) -> Option<&Tokens> {
         self.tokens.as_ref()
     }
+}
+
+/// Whether the peer is on this machine.
+fn is_here(caller: &Caller) -> bool {
+    caller.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+}
+
+fn closed(stream: &StreamName) -> String {
+    format!(
+        "publishing {stream} from another machine is closed: give its route a publish_key or publish = \"anyone\", or configure \
+         auth.jwt, or set auth.open = true"
+    )
 }
 
 fn lacks(act: Act, stream: &StreamName, what: &str) -> Refusal {

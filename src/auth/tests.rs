@@ -200,7 +200,7 @@ fn no_mutilated_token_gets_through() {
 }
 
 fn gate(jwt: Jwt) -> Gate {
-    Gate::new(&Auth { jwt }).unwrap()
+    Gate::new(&Auth { jwt, ..Auth::default() }).unwrap()
 }
 
 /// Asks to do `act` with `live/a` from elsewhere, with this key or token.
@@ -213,7 +213,15 @@ fn ask(gate: &Gate, act: Act, route: Option<&Route>, token: &str) -> Result<Gran
 
 fn keyed() -> Route {
     let key = |text: &str| Some(text.to_owned());
-    Route { pattern: "live/*".parse().unwrap(), kind: None, publish_key: key("pk"), second_publisher: None, play_key: key("vk") }
+    Route {
+        pattern: "live/*".parse().unwrap(),
+        kind: None,
+        publish_key: key("pk"),
+        second_publisher: None,
+        play_key: key("vk"),
+        publish_open: false,
+        play_open: false,
+    }
 }
 
 #[track_caller]
@@ -268,4 +276,37 @@ fn bounds_come_with_the_grant_and_rights_with_the_token() {
     let control = signed(json!({ "patchbay": { "api": ["control"] } }));
     assert!(gate.admit_to_api(&control, Right::Read).is_ok() && gate.admit_to_api(&control, Right::Control).is_ok());
     assert_eq!(gate.admit_to_api("guess", Right::Read).unwrap_err().code, Code::Unauthorized);
+}
+
+#[test]
+fn publishing_is_closed_to_other_machines_unless_something_opens_it() {
+    let closed = Gate::new(&Auth::default()).unwrap();
+    let refusal = ask(&closed, Act::Publish, None, "").map(|_| ()).unwrap_err();
+    assert!(refusal.code == Code::Unauthorized && refusal.message.contains("auth.open"), "{refusal}");
+    assert_eq!(refused(ask(&closed, Act::Publish, None, "some-key")), Code::Unauthorized);
+    assert!(ask(&closed, Act::Play, None, "").is_ok());
+    let open = Gate::new(&Auth { open: true, ..Auth::default() }).unwrap();
+    assert!(ask(&open, Act::Publish, None, "").is_ok());
+    let route = Route { publish_key: None, publish_open: true, ..keyed() };
+    assert!(ask(&closed, Act::Publish, Some(&route), "").is_ok() && ask(&gate(hmac()), Act::Publish, Some(&route), "").is_ok());
+    // `open` gives nothing away that asks for a key or a token.
+    let both = Gate::new(&Auth { open: true, jwt: hmac() }).unwrap();
+    for route in [None, Some(&keyed())] {
+        assert_eq!(refused(ask(&both, Act::Publish, route, "")), Code::Unauthorized);
+    }
+}
+
+#[test]
+fn callers_on_this_machine_and_the_operator_publish_as_they_like() {
+    let gate = Gate::new(&Auth::default()).unwrap();
+    let stream: StreamName = "live/a".parse().unwrap();
+    let from = |peer: Option<&str>, operator| Caller { peer: peer.map(|p| p.parse().unwrap()), operator, ..Caller::default() };
+    let admitted = |caller: &Caller| gate.admit(Act::Publish, None, &stream, EndpointKind::Rtmp, caller).is_ok();
+    for peer in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(admitted(&from(Some(peer), false)), "{peer}");
+    }
+    for peer in [Some("0.0.0.0:1"), Some("10.0.0.1:1"), Some("[::ffff:10.0.0.1]:1"), None] {
+        assert!(!admitted(&from(peer, false)), "{peer:?}");
+    }
+    assert!(admitted(&from(None, true)));
 }

@@ -120,6 +120,7 @@ impl DemoArgs {
         let listen = |key: &str, port| Override::flag(key, std::net::SocketAddr::new(self.address(), port).to_string());
         let mut all =
             vec![listen("http.listen", self.http_port), listen("rtmp.listen", self.rtmp_port), listen("webrtc.listen", self.webrtc_port)];
+        all.push(Override::flag("auth.open", "true"));
         all.extend_from_slice(&self.set);
         all
     }

@@ -12,6 +12,9 @@ use crate::auth::Act;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Auth {
+    /// Whether anybody who reaches the port may publish a name that asks for no key, token or webhook. When `false`, only
+    /// callers on this machine may; a route can say `publish = "anyone"` for its names.
+    pub open: bool,
     /// JSON Web Tokens; in force once one of `secret`, `public_key` and `jwks` is given.
     pub jwt: Jwt,
 }

@@ -16,6 +16,8 @@ impl Config {
             publish_key: r.publish_key.as_ref().map(|k| k.reveal().to_owned()),
             second_publisher: r.second_publisher,
             play_key: r.play_key.as_ref().map(|k| k.reveal().to_owned()),
+            publish_open: r.publish.is_some(),
+            play_open: r.play.is_some(),
         };
         hub::Routes(self.routes.iter().map(route).collect())
     }

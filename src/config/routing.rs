@@ -21,7 +21,7 @@ pub struct Route {
     /// client's URL comes before it.
     #[serde(default)]
     pub kind: Option<RtmpKind>,
-    /// Key a publisher must bring (`?key=` in its URL, or a Bearer token). Without one anybody may publish.
+    /// Key a publisher must bring (`?key=` in its URL, or a Bearer token). Without one `[auth]` decides.
     #[serde(default)]
     pub publish_key: Option<Secret>,
     /// What happens to a publisher whose name has one already: `takeover` lets it take the first one's place, `reject`
@@ -29,9 +29,23 @@ pub struct Route {
     /// `publish_key`, otherwise `reject`.
     #[serde(default)]
     pub second_publisher: Option<SecondPublisher>,
-    /// Key a viewer must bring. Without one anybody may play.
+    /// Key a viewer must bring. Without one `[auth]` decides: anybody may play, unless a token or a webhook is asked for.
     #[serde(default)]
     pub play_key: Option<Secret>,
+    /// `anyone` lets anybody publish these names, whatever `[auth]` says.
+    #[serde(default)]
+    pub publish: Option<Access>,
+    /// `anyone` lets anybody play these names, whatever `[auth]` says.
+    #[serde(default)]
+    pub play: Option<Access>,
+}
+
+/// Who needs no key and no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Whoever reaches the port.
+    Anyone,
 }
 
 /// The kinds of endpoint that speak RTMP and FLV.

@@ -3,14 +3,14 @@
 //!
 //! Refuses: the keys of gateways, which own theirs.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use patchbay_media::Codec;
 use patchbay_rules::{Abilities, CodecSet, Step};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::{Network, Secret};
 
 /// The HTTP listener: WHIP, WHEP, HTTP-FLV, WebSocket-FLV, API, metrics and pages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,11 +23,19 @@ pub struct Http {
     /// token no other origin may. WHIP, WHEP and FLV may be used from every origin; routes have keys.
     #[schemars(length(max = 64))]
     pub cors_origins: Vec<String>,
+    /// Reverse proxies whose `X-Forwarded-For` is believed, by address or network such as `10.0.0.0/8`. A proxy must send it:
+    /// without it everybody behind the proxy counts as the proxy, and behind one on this machine as a caller on this machine.
+    #[schemars(length(max = 64))]
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::UNSPECIFIED, 8080).into(), cors_origins: vec!["*".into()] }
+        Self {
+            listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
+            cors_origins: vec!["*".into()],
+            trusted_proxies: vec![Network::from(Ipv4Addr::LOCALHOST), Network::from(Ipv6Addr::LOCALHOST)],
+        }
     }
 }
 
@@ -36,7 +44,7 @@ impl Default for Http {
 #[serde(default)]
 pub struct Api {
     /// Bearer token every API call must carry. Without one the API answers only callers on its own machine (and in the
-    /// demo whoever reaches it); a reverse proxy on the same machine makes everybody such a caller.
+    /// demo whoever reaches it), and holders of a JSON Web Token with the right to it.
     pub token: Option<Secret>,
 }
 

@@ -38,6 +38,17 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
             problems.extend(routing::bad_target(&push.target()).map(|why| refuse(path.key("url"), why)));
         }
     }
+    for (i, route) in config.routes.iter().enumerate() {
+        let both = [
+            ("publish", route.publish.is_some() && route.publish_key.is_some()),
+            ("play", route.play.is_some() && route.play_key.is_some()),
+        ];
+        let both = both.into_iter().filter(|(_, both)| *both);
+        problems.extend(both.map(|(key, _)| {
+            let why = format!("\"anyone\" and a {key}_key contradict each other; give one of the two");
+            refuse(Path::from("routes").index(i).key(key), why)
+        }));
+    }
     problems.extend(Tokens::new(&config.auth.jwt).err().map(|(key, why)| refuse(Path::from("auth.jwt").key(key), why)));
     problems.extend(bad_directive(&config.log.level).map(|why| refuse("log.level".into(), why)));
     let origins = config.http.cors_origins.iter().enumerate().filter(|(_, origin)| !is_origin(origin));

@@ -7,8 +7,11 @@ use super::*;
 const FULL: &str = r#"[http]
 listen = "127.0.0.1:8081"
 cors_origins = ["https://app.example.org"]
+trusted_proxies = ["10.0.0.0/8"]
 [api]
 token = "a-long-token"
+[auth]
+open = true
 [auth.jwt]
 secret = "a secret of at least thirty-two bytes"
 algorithms = ["HS256", "HS512"]
@@ -45,6 +48,10 @@ stream = "wx/**"
 kind = "miniprogram"
 publish_key = "publish"
 play_key = "play"
+[[routes]]
+stream = "open/**"
+publish = "anyone"
+play = "anyone"
 [[rules]]
 name = "phones"
 from = ["rtmp", "miniprogram"]

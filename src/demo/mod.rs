@@ -35,7 +35,7 @@ impl Demo {
     pub fn publish(self, hub: Arc<dyn Hub>, shutdown: CancellationToken) {
         tokio::spawn(async move {
             let Ok(stream) = STREAM.parse() else { return };
-            let caller = Caller { protocol: "demo", ..Caller::default() };
+            let caller = Caller { protocol: "demo", operator: true, ..Caller::default() };
             match hub.publish(PublishRequest { stream, kind: EndpointKind::Rtmp, caller }).await {
                 Ok(publication) => {
                     let run = move || run(publication, &shutdown);

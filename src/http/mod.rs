@@ -4,6 +4,7 @@ mod aliases;
 mod api;
 mod metrics;
 mod pages;
+mod proxies;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,11 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::auth::Gate;
+use crate::config;
 use crate::hub::Switchboard;
 use crate::pushes::Pushes;
 use crate::reload::Reload;
 
 pub use api::Info;
+use proxies::Proxies;
 
 /// Bytes of a connection that may wait in the kernel before they are sent.
 const UNSENT_MAX: u32 = 128 << 10;
@@ -42,10 +45,10 @@ pub struct State {
     pub recorder: PrometheusHandle,
 }
 
-/// Puts the surface together. `origins`: web origins other than our own whose pages may use the API with its token.
-pub fn router(state: State, origins: &[String], gateways: impl IntoIterator<Item = Router>) -> Router {
+/// Puts the surface together.
+pub fn router(state: State, config: &config::Http, gateways: impl IntoIterator<Item = Router>) -> Router {
     let api = match state.api_token {
-        Some(_) => api::routes(&state).layer(cors(origins)),
+        Some(_) => api::routes(&state).layer(cors(&config.cors_origins)),
         // Callers on this machine are trusted then, and a page of a stranger in a browser here must not be one.
         None => api::routes(&state),
     };
@@ -53,9 +56,14 @@ pub fn router(state: State, origins: &[String], gateways: impl IntoIterator<Item
     let nothing = || async { Refusal::new(Code::StreamNotFound, "there is nothing at this address") };
     let all = gateways.into_iter().fold(own, Router::merge).fallback(nothing);
     // A layer of `all` would run behind its routing; aliases must be resolved before.
-    Router::new().fallback_service(all).layer(middleware::from_fn(aliases::apply))
+    let proxies = Proxies::new(&config.trusted_proxies);
+    Router::new()
+        .fallback_service(all)
+        .layer(middleware::from_fn(aliases::apply))
+        .layer(middleware::from_fn_with_state(proxies, proxies::apply))
 }
 
+/// `origins`: web origins other than our own whose pages may use the API with its token.
 fn cors(origins: &[String]) -> CorsLayer {
     let allowed = match origins.iter().any(|o| o == "*") {
         true => AllowOrigin::any(),

@@ -32,6 +32,10 @@ pub struct Route {
     pub second_publisher: Option<SecondPublisher>,
     /// Key a viewer must bring.
     pub play_key: Option<String>,
+    /// Anybody may publish.
+    pub publish_open: bool,
+    /// Anybody may play.
+    pub play_open: bool,
 }
 
 impl Route {
@@ -40,6 +44,14 @@ impl Route {
         match act {
             Act::Publish => self.publish_key.as_deref(),
             Act::Play => self.play_key.as_deref(),
+        }
+    }
+
+    /// Whether anybody may do this.
+    pub fn is_open_for(&self, act: Act) -> bool {
+        match act {
+            Act::Publish => self.publish_open,
+            Act::Play => self.play_open,
         }
     }
 

@@ -91,3 +91,20 @@ fn the_api_takes_its_token_or_one_with_the_right() {
         assert_eq!(status("DELETE", "/v1/sessions/99", bearer), control, "{bearer}");
     }
 }
+
+#[test]
+fn behind_a_proxy_nobody_counts_as_a_caller_on_this_machine() {
+    let hub = Patchbay::start("[[routes]]\nstream = \"open/*\"\npublish = \"anyone\"\n");
+    let http = lenient();
+    let publish = |name: &str, client: &str| {
+        let mut reply =
+            http.post(hub.url(&format!("/h5/{name}"))).header("x-forwarded-for", client).send(&[0x47; 188][..]).expect("a reply");
+        (reply.status().as_u16(), text(&reply.body_mut().read_json::<Value>().unwrap_or_default()["detail"]))
+    };
+    let (status, why) = publish("live/a", "192.0.2.1");
+    assert!(status == 401 && why.contains("auth.open"), "{status} {why}");
+    assert_ne!(publish("live/a", "127.0.0.1").0, 401);
+    assert_ne!(publish("open/a", "192.0.2.1").0, 401);
+    let asked = |client| http.get(hub.url("/v1/streams")).header("x-forwarded-for", client).call().expect("a reply").status().as_u16();
+    assert_eq!((asked("192.0.2.1"), asked("127.0.0.1")), (401, 200));
+}

@@ -1,0 +1,110 @@
+//! [`Proxies`]: who really asks, when a reverse proxy asks for them.
+//!
+//! Everything behind this sees that address: caps, logs, and what callers on this machine alone may do. Refuses: to believe
+//! anybody but the proxies that are configured.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use crate::config::Network;
+
+/// Written by proxies, each adding whom it saw at the end.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// What else tells that somebody stands behind a proxy, if not who.
+const TRACES: [HeaderName; 3] = [header::FORWARDED, header::VIA, HeaderName::from_static("x-real-ip")];
+/// Somebody else, and nobody knows who.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// The proxies that are believed.
+#[derive(Clone)]
+pub struct Proxies(Arc<[Network]>);
+
+impl Proxies {
+    pub fn new(trusted: &[Network]) -> Self {
+        Self(trusted.into())
+    }
+
+    fn trust(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(ip))
+    }
+
+    /// Who asks: `peer`, or, if that is a proxy, the last one named in front of it that is none.
+    fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        if !self.trust(peer.ip()) {
+            return peer;
+        }
+        let lines: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or_default()).collect();
+        if lines.is_empty() {
+            return if TRACES.iter().any(|name| headers.contains_key(name)) { UNKNOWN } else { peer };
+        }
+        let mut nearest = UNKNOWN;
+        for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
+            let Some(address) = address(hop.trim()) else { return UNKNOWN };
+            nearest = address;
+            if !self.trust(address.ip()) {
+                break;
+            }
+        }
+        nearest
+    }
+}
+
+fn address(text: &str) -> Option<SocketAddr> {
+    let plain = text.trim_start_matches('[').trim_end_matches(']');
+    text.parse().ok().or_else(|| plain.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, 0)))
+}
+
+/// Puts the address in the place of the connection's.
+pub async fn apply(State(proxies): State<Proxies>, mut request: Request, next: Next) -> Response {
+    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
+        let source = proxies.source(peer, request.headers());
+        request.extensions_mut().insert(ConnectInfo(source));
+    }
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(peer: &str, headers: &[(&'static str, &str)], expected: &str) {
+        let proxies = Proxies::new(&["127.0.0.1", "::1", "10.0.0.0/8"].map(|n| n.parse().unwrap()));
+        let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let source = proxies.source(SocketAddr::new(peer.parse().unwrap(), 9), &headers);
+        assert_eq!(source.ip(), expected.parse::<IpAddr>().unwrap(), "{peer} {headers:?}");
+    }
+
+    #[test]
+    fn only_proxies_are_believed_and_only_as_far_as_they_saw() {
+        let xff = "x-forwarded-for";
+        check("198.51.100.1", &[(xff, "127.0.0.1")], "198.51.100.1");
+        check("127.0.0.1", &[], "127.0.0.1");
+        check("127.0.0.1", &[(xff, "203.0.113.9")], "203.0.113.9");
+        // What the client wrote itself stands before what the proxy added.
+        check("127.0.0.1", &[(xff, "127.0.0.1, 203.0.113.9")], "203.0.113.9");
+        check("127.0.0.1", &[(xff, "192.0.2.1, 203.0.113.9, 10.2.3.4")], "203.0.113.9");
+        check("10.1.1.1", &[(xff, "203.0.113.9"), (xff, "10.9.9.9")], "203.0.113.9");
+        check("::ffff:127.0.0.1", &[(xff, "[2001:db8::7]:443")], "2001:db8::7");
+        check("::1", &[(xff, "2001:db8::7")], "2001:db8::7");
+        check("127.0.0.1", &[(xff, "127.0.0.1")], "127.0.0.1");
+    }
+
+    #[test]
+    fn who_cannot_be_told_is_nobody_of_this_machine() {
+        for (name, value) in [
+            ("x-forwarded-for", "unknown"),
+            ("x-forwarded-for", ""),
+            ("forwarded", "for=203.0.113.9"),
+            ("via", "1.1 p"),
+            ("x-real-ip", "x"),
+        ] {
+            check("127.0.0.1", &[(name, value)], "0.0.0.0");
+        }
+    }
+}
