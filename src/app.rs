@@ -42,8 +42,8 @@ pub enum Error {
     /// The WebRTC gateway could not be opened.
     #[error("webrtc.listen: {0}")]
     Webrtc(#[from] patchbay_webrtc::BindError),
-    /// The keys of tokens cannot be used.
-    #[error("auth.jwt.{}: {}", .0.0, .0.1)]
+    /// Keys or webhook cannot be used.
+    #[error("{}: {}", .0.0, .0.1)]
     Auth(BadKey),
     /// The metrics could not be set up.
     #[error("metrics: {0}")]
@@ -104,7 +104,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
 
     let pushes = Pushes::new(hub.clone());
     config.pushes.iter().filter(|p| p.enabled).for_each(|push| pushes.start_configured(push));
-    let reload = Arc::new(Reload::new(config.clone(), load, file, board.clone(), pushes.clone(), set_level));
+    let reload = Arc::new(Reload::new(config.clone(), load, file, board.clone(), gate.clone(), pushes.clone(), set_level));
     let state = http::State {
         hub: board.clone(),
         pushes: pushes.clone(),

@@ -13,6 +13,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
+use crate::auth::Gate;
 use crate::config::{Config, LoadError, Push};
 use crate::hub::Switchboard;
 use crate::logging::SetLevel;
@@ -38,6 +39,7 @@ pub struct Reload {
     load: Load,
     file: Option<PathBuf>,
     board: Arc<Switchboard>,
+    gate: Arc<Gate>,
     pushes: Arc<Pushes>,
     set_level: SetLevel,
     /// What is in force, but for sections that wait for the next start. Also keeps two reloads apart.
@@ -51,10 +53,11 @@ impl Reload {
         load: Load,
         file: Option<PathBuf>,
         board: Arc<Switchboard>,
+        gate: Arc<Gate>,
         pushes: Arc<Pushes>,
         set_level: SetLevel,
     ) -> Self {
-        Self { load, file, board, pushes, set_level, config: Mutex::new(config) }
+        Self { load, file, board, gate, pushes, set_level, config: Mutex::new(config) }
     }
 
     /// Reads it now.
@@ -86,6 +89,11 @@ impl Reload {
         if applied("limits", old.limits != new.limits) {
             self.board.set_settings(new.hub_settings());
         }
+        if applied("auth", old.auth != new.auth)
+            && let Err((key, why)) = self.gate.set(&new.auth)
+        {
+            tracing::error!(key, why, "stays as it was");
+        }
         // The API may have replaced them since.
         if applied("rules", self.board.rules_now() != new.rules) {
             self.board.set_rules(RuleTable::new(new.rules.clone()));
@@ -97,11 +105,11 @@ impl Reload {
             (self.set_level)(&new.log.level);
         }
         (old.routes, old.limits, old.rules, old.pushes) = (new.routes.clone(), new.limits.clone(), new.rules.clone(), new.pushes.clone());
+        old.auth.clone_from(&new.auth);
         old.log.level.clone_from(&new.log.level);
         let waiting = [
             ("http", old.http != new.http),
             ("api", old.api != new.api),
-            ("auth", old.auth != new.auth),
             ("rtmp", old.rtmp != new.rtmp),
             ("webrtc", old.webrtc != new.webrtc),
             ("h5", old.h5 != new.h5),

@@ -5,18 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use patchbay_contract::{Code, Refusal};
 
-/// Most tokens revoked at a time; the configuration may name a tenth of them.
+/// Most tokens revoked at a time.
 const REVOKED_MAX: usize = 10_000;
 
-/// See the module.
+/// Those that were revoked while this process runs; the configuration's are with the keys.
+#[derive(Default)]
 pub struct Revoked(Mutex<HashMap<String, Option<u64>>>);
 
 impl Revoked {
-    /// Those that the configuration names.
-    pub fn new(ids: &[String]) -> Self {
-        Self(Mutex::new(ids.iter().map(|id| (id.clone(), None)).collect()))
-    }
-
     fn all(&self) -> MutexGuard<'_, HashMap<String, Option<u64>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -47,7 +43,8 @@ mod tests {
 
     #[test]
     fn the_list_is_bounded_and_forgets_what_has_expired() {
-        let revoked = Revoked::new(&["a".into()]);
+        let revoked = Revoked::default();
+        revoked.add("a", None, 50).unwrap();
         for n in 1..REVOKED_MAX {
             revoked.add(&n.to_string(), Some(100), 50).unwrap();
         }

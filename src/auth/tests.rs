@@ -6,7 +6,7 @@ use patchbay_contract::{Caller, Code, Credentials, Refusal};
 use patchbay_rules::EndpointKind;
 use serde_json::{Value as Json, json};
 
-use super::tokens::Tokens;
+use super::tokens::{Tokens, unix_now};
 use super::*;
 use crate::config::{Auth, Jwt, JwtAlgorithm, Secret};
 
@@ -167,12 +167,12 @@ fn a_set_of_keys_is_searched_by_name() {
 #[test]
 fn keys_that_cannot_be_used_are_named() {
     let refused = |config: &Jwt| Tokens::new(config).map(|_| ()).unwrap_err();
-    assert_eq!(refused(&Jwt { secret: secret("short"), ..Jwt::default() }).0, "secret");
-    assert_eq!(refused(&Jwt { public_key: secret("x"), ..Jwt::default() }).0, "public_key");
+    assert_eq!(refused(&Jwt { secret: secret("short"), ..Jwt::default() }).0, "auth.jwt.secret");
+    assert_eq!(refused(&Jwt { public_key: secret("x"), ..Jwt::default() }).0, "auth.jwt.public_key");
     assert!(refused(&public(RSA.0, JwtAlgorithm::Rs256)).1.contains("private key"));
-    assert_eq!(refused(&public(RSA.1, JwtAlgorithm::Es256)).0, "algorithms");
-    assert_eq!(refused(&Jwt { jwks: secret("{\"keys\":[]}"), ..Jwt::default() }).0, "jwks");
-    assert_eq!(refused(&Jwt { public_key: secret(RSA.1), ..hmac() }).0, "public_key");
+    assert_eq!(refused(&public(RSA.1, JwtAlgorithm::Es256)).0, "auth.jwt.algorithms");
+    assert_eq!(refused(&Jwt { jwks: secret("{\"keys\":[]}"), ..Jwt::default() }).0, "auth.jwt.jwks");
+    assert_eq!(refused(&Jwt { public_key: secret(RSA.1), ..hmac() }).0, "auth.jwt.public_key");
     assert!(Tokens::new(&Jwt::default()).unwrap().is_none());
 }
 
@@ -208,7 +208,13 @@ fn ask(gate: &Gate, act: Act, route: Option<&Route>, token: &str) -> Result<Gran
     let credentials = Credentials::of_queries(&[], Some(token));
     let caller = Caller { peer: Some("192.0.2.1:5".parse().unwrap()), credentials, ..Caller::default() };
     let stream: StreamName = "live/a".parse().unwrap();
-    gate.admit(act, route, &stream, EndpointKind::Rtmp, &caller)
+    admit(gate, act, route, &stream, &caller)
+}
+
+fn admit(gate: &Gate, act: Act, route: Option<&Route>, stream: &StreamName, caller: &Caller) -> Result<Grant, Refusal> {
+    let wish = Wish { act, stream, kind: EndpointKind::Rtmp, caller, route: route.cloned() };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(gate.admit(wish))
 }
 
 fn keyed() -> Route {
@@ -261,7 +267,7 @@ fn a_revoked_token_is_good_for_nothing() {
     assert_eq!(refused(ask(&gate, Act::Publish, None, &signed(json!({ "jti": "7" })))), Code::Unauthorized);
     let token = signed(json!({ "jti": "8" }));
     assert_eq!(ask(&gate, Act::Publish, None, &token).unwrap().token_id.as_deref(), Some("8"));
-    gate.tokens().unwrap().revoked.add("8", None, unix_now()).unwrap();
+    gate.revoke("8", None).unwrap();
     assert_eq!(refused(ask(&gate, Act::Publish, None, &token)), Code::Unauthorized);
 }
 
@@ -290,7 +296,7 @@ fn publishing_is_closed_to_other_machines_unless_something_opens_it() {
     let route = Route { publish_key: None, publish_open: true, ..keyed() };
     assert!(ask(&closed, Act::Publish, Some(&route), "").is_ok() && ask(&gate(hmac()), Act::Publish, Some(&route), "").is_ok());
     // `open` gives nothing away that asks for a key or a token.
-    let both = Gate::new(&Auth { open: true, jwt: hmac() }).unwrap();
+    let both = Gate::new(&Auth { open: true, jwt: hmac(), ..Auth::default() }).unwrap();
     for route in [None, Some(&keyed())] {
         assert_eq!(refused(ask(&both, Act::Publish, route, "")), Code::Unauthorized);
     }
@@ -301,7 +307,7 @@ fn callers_on_this_machine_and_the_operator_publish_as_they_like() {
     let gate = Gate::new(&Auth::default()).unwrap();
     let stream: StreamName = "live/a".parse().unwrap();
     let from = |peer: Option<&str>, operator| Caller { peer: peer.map(|p| p.parse().unwrap()), operator, ..Caller::default() };
-    let admitted = |caller: &Caller| gate.admit(Act::Publish, None, &stream, EndpointKind::Rtmp, caller).is_ok();
+    let admitted = |caller: &Caller| admit(&gate, Act::Publish, None, &stream, caller).is_ok();
     for peer in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
         assert!(admitted(&from(Some(peer), false)), "{peer}");
     }

@@ -4,6 +4,7 @@
 //! a token's `kid` picks among the keys that were configured and is nothing but a name; `jku`, `x5u` and `jwk` of a token
 //! are never looked at.
 
+use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -13,7 +14,6 @@ use patchbay_contract::{Code, Refusal};
 
 use super::Act;
 use super::claims::Claims;
-use super::revoked::Revoked;
 use crate::config::{Jwt, Secret};
 
 /// Most keys of a set.
@@ -33,10 +33,10 @@ pub struct Tokens {
     keys: Vec<Key>,
     needed_for: Vec<Act>,
     leeway_s: u64,
-    pub revoked: Revoked,
+    revoked: HashSet<String>,
 }
 
-/// What is wrong with the configuration of tokens: the key of `[auth.jwt]`, and why.
+/// What is wrong with the configuration: the key, and why.
 pub type BadKey = (&'static str, String);
 
 impl Tokens {
@@ -45,27 +45,27 @@ impl Tokens {
     /// # Errors
     /// A key that cannot be used.
     pub fn new(config: &Jwt) -> Result<Option<Self>, BadKey> {
-        let given = [("secret", &config.secret), ("public_key", &config.public_key), ("jwks", &config.jwks)];
+        let given = [("auth.jwt.secret", &config.secret), ("auth.jwt.public_key", &config.public_key), ("auth.jwt.jwks", &config.jwks)];
         let mut given = given.into_iter().filter_map(|(name, key)| Some((name, key.as_ref()?)));
         let Some((name, key)) = given.next() else { return Ok(None) };
         if let Some((second, _)) = given.next() {
             return Err((second, format!("{name} is given as well; give one of them")));
         }
         let keys = match name {
-            "secret" => vec![(None, secret(key)?)],
-            "public_key" => vec![(None, public_key(key)?)],
+            "auth.jwt.secret" => vec![(None, secret(key)?)],
+            "auth.jwt.public_key" => vec![(None, public_key(key)?)],
             _ => key_set(key)?,
         };
         let keys: Vec<Key> =
             keys.into_iter().filter_map(|(id, key)| config.rules_for(key.family()).map(|v| Key { id, key, validation: v })).collect();
         if keys.is_empty() {
-            return Err(("algorithms", format!("none of them is for a key of the kind that {name} holds")));
+            return Err(("auth.jwt.algorithms", format!("none of them is for a key of the kind that {name} holds")));
         }
         Ok(Some(Self {
             keys,
             needed_for: config.needed_for.clone(),
             leeway_s: config.leeway_s.into(),
-            revoked: Revoked::new(&config.revoked),
+            revoked: config.revoked.iter().cloned().collect(),
         }))
     }
 
@@ -100,7 +100,7 @@ impl Tokens {
 
     fn in_force(&self, claims: Claims) -> Result<Claims, Refusal> {
         match &claims.jti {
-            Some(id) if self.revoked.contains(id) => Err(Refusal::new(Code::Unauthorized, "the token is refused: it was revoked")),
+            Some(id) if self.revoked.contains(id) => Err(revoked()),
             _ => Ok(claims),
         }
     }
@@ -130,6 +130,11 @@ pub fn is_token(text: &str) -> bool {
     text.starts_with("ey") && text.split('.').count() == 3
 }
 
+/// A token that was good once.
+pub fn revoked() -> Refusal {
+    Refusal::new(Code::Unauthorized, "the token is refused: it was revoked")
+}
+
 /// Unix time, seconds.
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
@@ -138,7 +143,7 @@ pub fn unix_now() -> u64 {
 fn secret(text: &Secret) -> Result<DecodingKey, BadKey> {
     match text.reveal().len() {
         n if n < SECRET_MIN => {
-            Err(("secret", format!("{n} bytes, and at least {SECRET_MIN} are needed; make one with: openssl rand -base64 48")))
+            Err(("auth.jwt.secret", format!("{n} bytes, and at least {SECRET_MIN} are needed; make one with: openssl rand -base64 48")))
         }
         _ => Ok(DecodingKey::from_secret(text.reveal().as_bytes())),
     }
@@ -148,14 +153,14 @@ fn public_key(text: &Secret) -> Result<DecodingKey, BadKey> {
     let pem = text.reveal().as_bytes();
     // `private` keys parse as PEM as well; whoever checks tokens has no use for one.
     if text.reveal().contains("PRIVATE") {
-        return Err(("public_key", "this is a private key, which belongs to who makes the tokens; give the public one".into()));
+        return Err(("auth.jwt.public_key", "this is a private key, which belongs to who makes the tokens; give the public one".into()));
     }
     let found = DecodingKey::from_rsa_pem(pem).or_else(|_| DecodingKey::from_ec_pem(pem)).or_else(|_| DecodingKey::from_ed_pem(pem));
-    found.map_err(|_| ("public_key", "expected the PEM of an RSA, EC or Ed25519 public key (-----BEGIN PUBLIC KEY-----)".into()))
+    found.map_err(|_| ("auth.jwt.public_key", "expected the PEM of an RSA, EC or Ed25519 public key (-----BEGIN PUBLIC KEY-----)".into()))
 }
 
 fn key_set(text: &Secret) -> Result<Vec<(Option<String>, DecodingKey)>, BadKey> {
-    let refuse = |why: String| ("jwks", why);
+    let refuse = |why: String| ("auth.jwt.jwks", why);
     let set: JwkSet = serde_json::from_str(text.reveal())
         .map_err(|e| refuse(format!("no JSON Web Key Set (line {}, column {})", e.line(), e.column())))?;
     if set.keys.is_empty() || set.keys.len() > KEYS_MAX {

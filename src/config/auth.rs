@@ -17,6 +17,8 @@ pub struct Auth {
     pub open: bool,
     /// JSON Web Tokens; in force once one of `secret`, `public_key` and `jwks` is given.
     pub jwt: Jwt,
+    /// A server that is asked whether a peer may, and told when it has left; in force once `url` is given.
+    pub webhook: Webhook,
 }
 
 /// JSON Web Tokens.
@@ -93,4 +95,111 @@ algorithms! {
     Es256, "ES256", ES256, "ECDSA with P-256.";
     Es384, "ES384", ES384, "ECDSA with P-384.";
     EdDsa, "EdDSA", EdDSA, "Ed25519.";
+}
+
+/// A server that is asked whether a peer may publish or play, after key and token, and told when it has left. Its no is
+/// final. Redirects are not followed.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Webhook {
+    /// Where the calls go: `http://HOST[:PORT]/PATH`. Without it there are none.
+    #[schemars(example = "http://127.0.0.1:8085/api/v1/sessions")]
+    pub url: Option<Secret>,
+    /// What it is asked (`publish`, `play`) and told (`unpublish`, `stop`).
+    #[schemars(length(max = 4))]
+    pub events: Vec<Event>,
+    /// How calls and answers look: `json`, or `srs` as servers for SRS have them.
+    pub form: Form,
+    /// Signs every call: `Patchbay-Signature: sha256=` and the HMAC-SHA256 of `Patchbay-Timestamp`, a dot and the body.
+    pub secret: Option<Secret>,
+    /// How long an answer may take, milliseconds.
+    #[schemars(range(min = 10, max = 8_000))]
+    pub timeout_ms: u32,
+    /// What counts when it does not answer: `deny`, `allow`, or `cached`, its last answer to the same question.
+    pub when_down: WhenDown,
+    /// How long a last answer counts, seconds.
+    #[schemars(range(max = 86_400))]
+    pub cache_s: u32,
+    /// Calls under way at once; the next ones wait, within their timeout.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub calls_max: u32,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            url: None,
+            events: vec![Event::Publish, Event::Play, Event::Unpublish, Event::Stop],
+            form: Form::Json,
+            secret: None,
+            timeout_ms: 2_000,
+            when_down: WhenDown::Deny,
+            cache_s: 600,
+            calls_max: 32,
+        }
+    }
+}
+
+/// What a webhook is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// Somebody wants to publish.
+    Publish,
+    /// Somebody wants to play.
+    Play,
+    /// A publisher has left.
+    Unpublish,
+    /// A viewer has left.
+    Stop,
+}
+
+impl Event {
+    /// The question.
+    pub fn before(act: Act) -> Self {
+        match act {
+            Act::Publish => Self::Publish,
+            Act::Play => Self::Play,
+        }
+    }
+
+    /// The news.
+    pub fn after(act: Act) -> Self {
+        match act {
+            Act::Publish => Self::Unpublish,
+            Act::Play => Self::Stop,
+        }
+    }
+
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Play => "play",
+            Self::Unpublish => "unpublish",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// How the calls of a webhook look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// patchbay's own.
+    Json,
+    /// That of SRS.
+    Srs,
+}
+
+/// What counts when a webhook does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenDown {
+    /// Nobody is let in.
+    Deny,
+    /// Everybody is let in.
+    Allow,
+    /// Its last answer to the same question; without one nobody is let in.
+    Cached,
 }

@@ -29,7 +29,7 @@ use serde_json::Value as Json;
 
 #[cfg(test)]
 pub use auth::JwtAlgorithm;
-pub use auth::{Auth, Jwt};
+pub use auth::{Auth, Event, Form, Jwt, Webhook, WhenDown};
 pub use docs::{example, markdown, schema_text};
 pub use network::Network;
 pub use overlay::Override;

@@ -8,7 +8,7 @@ use patchbay_contract::{Claim, Transport};
 use super::problem::{Fault, Problem};
 use super::tree::{Origin, Path, Tree};
 use super::{Config, routing};
-use crate::auth::Tokens;
+use crate::auth;
 
 impl Config {
     /// The ports this configuration wants, each by the key that says so.
@@ -49,7 +49,7 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
             refuse(Path::from("routes").index(i).key(key), why)
         }));
     }
-    problems.extend(Tokens::new(&config.auth.jwt).err().map(|(key, why)| refuse(Path::from("auth.jwt").key(key), why)));
+    problems.extend(auth::problems(&config.auth).into_iter().map(|(key, why)| refuse(key.into(), why)));
     problems.extend(bad_directive(&config.log.level).map(|why| refuse("log.level".into(), why)));
     let origins = config.http.cors_origins.iter().enumerate().filter(|(_, origin)| !is_origin(origin));
     problems.extend(origins.map(|(i, origin)| {

@@ -20,6 +20,15 @@ issuer = ["https://id.example.org"]
 leeway_s = 30
 needed_for = ["publish", "play"]
 revoked = ["17"]
+[auth.webhook]
+url = "http://127.0.0.1:8085/hook"
+events = ["publish", "stop"]
+form = "srs"
+secret = "a-secret"
+timeout_ms = 500
+when_down = "cached"
+cache_s = 60
+calls_max = 8
 [rtmp]
 listen = "127.0.0.1:1936"
 [webrtc]

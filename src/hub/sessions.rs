@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::{Ledger, LegRow, Planned, PublicationRow};
 use super::routes::{Route, SecondPublisher};
 use super::switchboard::Switchboard;
-use crate::auth::{Act, Grant};
+use crate::auth::{Act, Grant, Wish};
 
 /// How long a publisher that was asked to leave may take.
 const TAKEOVER_MAX: Duration = Duration::from_secs(1);
@@ -105,8 +105,9 @@ impl Switchboard {
     }
 
     /// Whether the peer may do this. What it brought to show that is needed no longer then, and kept no longer.
-    fn ask_gate(&self, act: Act, stream: &StreamName, kind: EndpointKind, caller: &mut Caller) -> Result<Grant, Refusal> {
-        let grant = self.gate.admit(act, self.routes().of(stream), stream, kind, caller)?;
+    async fn ask_gate(&self, act: Act, stream: &StreamName, kind: EndpointKind, caller: &mut Caller) -> Result<Grant, Refusal> {
+        let route = self.routes().of(stream).cloned();
+        let grant = self.gate.admit(Wish { act, stream, kind, caller, route }).await?;
         caller.credentials = Credentials::default();
         Ok(grant)
     }
@@ -117,7 +118,7 @@ impl Switchboard {
         if self.bus().list().len() >= limit {
             return Err(Refusal::new(Code::TooMany, format!("the limit of {limit} streams (limits.streams_max) is reached")));
         }
-        let grant = self.ask_gate(Act::Publish, &request.stream, request.kind, &mut request.caller)?;
+        let grant = self.ask_gate(Act::Publish, &request.stream, request.kind, &mut request.caller).await?;
         let policy = self.let_in(&request).await?;
         let (counters, cancelled) = (Arc::new(Counters::default()), CancellationToken::new());
         let (id, publisher) = {
@@ -149,8 +150,8 @@ impl Switchboard {
         Ok(Publication::new(id, publisher, counters, cancelled, closer))
     }
 
-    pub(super) fn play_now(self: Arc<Self>, mut request: PlayRequest) -> Result<Leg, Refusal> {
-        let grant = self.ask_gate(Act::Play, &request.stream, request.sink.kind, &mut request.caller)?;
+    pub(super) async fn play_now(self: Arc<Self>, mut request: PlayRequest) -> Result<Leg, Refusal> {
+        let grant = self.ask_gate(Act::Play, &request.stream, request.sink.kind, &mut request.caller).await?;
         request.sink.passes_only = grant.no_transcode;
         if let Some(lines) = grant.max_height {
             request.sink.limit_height(lines);

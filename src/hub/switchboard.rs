@@ -185,10 +185,10 @@ impl Switchboard {
         publications.chain(legs).for_each(CancellationToken::cancel);
     }
 
-    /// Whether no session is left.
+    /// Whether no session is left, and everybody knows who wants to.
     pub fn is_idle(&self) -> bool {
         let ledger = self.ledger();
-        ledger.publications.is_empty() && ledger.legs.is_empty()
+        ledger.publications.is_empty() && ledger.legs.is_empty() && self.gate.is_quiet()
     }
 
     /// Ends one session from here; `false` when there is none of that number.
@@ -228,8 +228,7 @@ impl Hub for HubHandle {
     }
 
     fn play(&self, request: PlayRequest) -> Answer<'_, Leg> {
-        let hub = self.0.clone();
-        Box::pin(async move { hub.play_now(request) })
+        Box::pin(self.0.clone().play_now(request))
     }
 
     fn kind_of(&self, stream: &StreamName, usual: EndpointKind) -> EndpointKind {

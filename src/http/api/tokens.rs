@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Problem;
-use crate::auth::unix_now;
 use crate::http::State;
 
 /// Longest token number, bytes; no longer one is taken from a token either.
@@ -40,13 +39,10 @@ pub struct Revoked {
 #[utoipa::path(post, path = "/v1/tokens/revoke", request_body = Revocation,
     responses((status = 200, body = Revoked), (status = 400, body = Problem), (status = 503, body = Problem)))]
 pub async fn revoke(Extract(state): Extract<State>, Json(what): Json<Revocation>) -> Result<Json<Revoked>, Refusal> {
-    let refuse = |why: &str| Refusal::new(Code::BadRequest, why);
-    let tokens = state.gate.tokens().ok_or_else(|| refuse("no tokens are in use (auth.jwt)"))?;
     if what.jti.is_empty() || what.jti.len() > ID_MAX {
-        return Err(refuse("jti has 1 to 256 bytes"));
+        return Err(Refusal::new(Code::BadRequest, "jti has 1 to 256 bytes"));
     }
-    // The clocks of who makes tokens and of this machine may differ as far as they may when a token is checked.
-    tokens.revoked.add(&what.jti, what.exp.map(|exp| exp.saturating_add(tokens.leeway_s())), unix_now())?;
+    state.gate.revoke(&what.jti, what.exp)?;
     let ended = state.hub.end_token(&what.jti);
     tracing::info!(jti = what.jti, ended, "token revoked");
     Ok(Json(Revoked { ended }))
