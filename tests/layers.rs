@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("patchbay-rtmp", GATEWAY),
     ("patchbay-webrtc", GATEWAY),
     ("patchbay-h5", GATEWAY),
+    ("patchbay-impair", &[]),
 ];
 
 /// What a gateway may know: the seam and what lies below it, never another gateway nor the transcoder.

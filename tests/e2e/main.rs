@@ -11,6 +11,7 @@ mod budget;
 mod demo;
 mod h5;
 mod hostile;
+mod impaired;
 mod interop;
 mod ledger;
 mod miniprogram;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -105,6 +105,8 @@ pub struct Patchbay {
     process: Option<Proc>,
     pub http: u16,
     pub rtmp: u16,
+    /// Port of all WebRTC media; 0 for the demo.
+    pub udp: u16,
     log: PathBuf,
     /// The part of its configuration that every test needs.
     listeners: String,
@@ -113,16 +115,22 @@ pub struct Patchbay {
 impl Patchbay {
     /// Starts with default rules, plus `extra` configuration.
     pub fn start(extra: &str) -> Self {
+        Self::announcing(Ipv4Addr::LOCALHOST, extra)
+    }
+
+    /// The same, telling WebRTC peers to send to `address`.
+    pub fn announcing(address: Ipv4Addr, extra: &str) -> Self {
         let (http, rtmp, udp) = (free_port(), free_port(), free_port());
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("patchbay-{http}"));
         std::fs::create_dir_all(&dir).expect("a folder under target");
         let config = dir.join("patchbay.toml");
         let listeners = format!(
-            "[http]\nlisten = \"127.0.0.1:{http}\"\n[rtmp]\nlisten = \"127.0.0.1:{rtmp}\"\n[webrtc]\nlisten = \"127.0.0.1:{udp}\"\n"
+            "[http]\nlisten = \"127.0.0.1:{http}\"\n[rtmp]\nlisten = \"127.0.0.1:{rtmp}\"\n[webrtc]\nlisten = \"127.0.0.1:{udp}\"\npublic_addresses = [\"{address}\"]\n"
         );
         std::fs::write(&config, format!("{extra}\n{listeners}")).expect("the configuration is written");
         let mut this = Self::launch(&["run", "--config", config.to_str().expect("utf-8 path")], http, rtmp, dir.join("log"));
         this.listeners = listeners;
+        this.udp = udp;
         this
     }
 
@@ -145,7 +153,7 @@ impl Patchbay {
         let out = File::create(&log).expect("a log file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
         command.args(args).stdout(out.try_clone().expect("dup")).stderr(out);
-        let mut this = Self { process: Some(Proc::spawn(&mut command)), http, rtmp, log, listeners: String::new() };
+        let mut this = Self { process: Some(Proc::spawn(&mut command)), http, rtmp, udp: 0, log, listeners: String::new() };
         wait_for("patchbay to be ready", Duration::from_secs(10), || {
             assert!(this.process.as_mut().is_some_and(Proc::is_running), "patchbay ended at start:\n{}", this.log());
             ureq::get(this.url("/readyz")).call().ok().map(|_| ())
