@@ -8,6 +8,7 @@ mod support;
 
 mod auth;
 mod budget;
+mod codecs;
 mod demo;
 mod h5;
 mod hostile;

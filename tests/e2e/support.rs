@@ -252,6 +252,13 @@ pub fn publish(file: &str, url: &str) -> Proc {
     Proc::spawn(ffmpeg().args(["-re", "-stream_loop", "-1", "-i", file, "-c", "copy", "-f", "flv", url]))
 }
 
+/// Publishes a file over enhanced RTMP in other codecs; `options` say which.
+pub fn enhanced(file: &str, url: &str, options: &[&str]) -> Proc {
+    let mut command = Command::new(root().join(".venv/bin/python"));
+    command.arg(root().join("tests/clients/enhanced_rtmp.py")).args([file, url]).args(options);
+    Proc::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
 /// Plays with FFmpeg into nothing.
 pub fn play(url: &str) -> Proc {
     Proc::spawn(ffmpeg().args(["-rw_timeout", "10000000", "-i", url, "-c", "copy", "-f", "null", "-"]))

@@ -1,6 +1,6 @@
 //! What can go wrong in a codec, and whether it concerns one packet or the codec's whole state.
 
-use patchbay_media::h264::H264Error;
+use patchbay_media::nal::NalError;
 use patchbay_media::{AudioTarget, Codec, Target};
 
 use crate::limits::PACKET_MAX;
@@ -78,7 +78,7 @@ pub enum CodecError {
     },
     /// The source's parameter sets are unusable.
     #[error(transparent)]
-    H264(#[from] H264Error),
+    H264(#[from] NalError),
     /// No encoder takes this rate or channel count.
     #[error("no encoder takes {}", Target::Audio(*.0))]
     Target(AudioTarget),

@@ -3,27 +3,35 @@
 
 use bytes::Bytes;
 
-use crate::Codec;
 use crate::aac::AudioSpecificConfig;
-use crate::h264::{AccessUnit, ParameterSets, SIDE_MAX, nals};
+use crate::nal::{AccessUnit, NalError, SIDE_MAX, Sets, nals};
 use crate::vpx::Header;
+use crate::{Codec, h264, hevc};
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target with the name of its folder of saved inputs.
-pub const TARGETS: [Target; 3] = [("h264", h264), ("aac_config", aac_config), ("vpx", vpx)];
+pub const TARGETS: [Target; 4] = [("h264", h264), ("hevc", hevc), ("aac_config", aac_config), ("vpx", vpx)];
 
 /// The first byte says what the rest is: a configuration record, a byte stream, or units behind lengths of so many bytes.
 pub fn h264(data: &[u8]) {
+    nal_units(data, h264::ParameterSets::default(), h264::ParameterSets::from_avcc);
+}
+
+/// The same for H.265.
+pub fn hevc(data: &[u8]) {
+    nal_units(data, hevc::ParameterSets::default(), hevc::ParameterSets::from_hvcc);
+}
+
+fn nal_units<S: Sets>(data: &[u8], mut sets: S, read: impl Fn(&Bytes) -> Result<(S, usize), NalError>) {
     let Some((layout, data)) = data.split_first() else { return };
     let data = Bytes::copy_from_slice(data);
-    let mut sets = ParameterSets::default();
     let unit = match layout % 4 {
         0 => {
-            let Ok((sets, prefix)) = ParameterSets::from_avcc(&data) else { return };
+            let Ok((sets, prefix)) = read(&data) else { return };
             assert!((1..=4).contains(&prefix));
-            return check(&sets);
+            return check(&sets, read);
         }
         3 => AccessUnit::from_annex_b(&data, &mut sets),
         prefix => match AccessUnit::from_length_prefixed(&data, [1, 2, 4][usize::from(prefix) % 3], &mut sets) {
@@ -33,16 +41,16 @@ pub fn h264(data: &[u8]) {
     };
     let held: usize = nals(&unit.payload).map(|nal| nal.len() + 4).sum();
     assert_eq!(held, unit.payload.len(), "every byte belongs to a unit");
-    check(&sets);
+    check(&sets, read);
 }
 
 /// What is described can be decoded, and is the same when it is written and read again.
-fn check(sets: &ParameterSets) {
+fn check<S: Sets>(sets: &S, read: impl Fn(&Bytes) -> Result<(S, usize), NalError>) {
     let Ok(info) = sets.track_info() else { return };
     let shape = info.video_shape().copied().unwrap_or_default();
     assert!(shape.width <= SIDE_MAX && shape.height <= SIDE_MAX);
-    let again = ParameterSets::from_avcc(&info.config).and_then(|(sets, _)| sets.shape());
-    assert_eq!(again, Ok(shape));
+    let again = read(&info.config).and_then(|(sets, _)| sets.track_info());
+    assert_eq!(again.map(|info| info.shape), Ok(info.shape));
 }
 
 /// A frame of VP8 or VP9, as the first byte says.

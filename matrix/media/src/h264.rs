@@ -1,19 +1,14 @@
-//! H.264 parameter sets and access units: `avcC` records, NAL iteration, and the traits an SPS declares.
+//! H.264 parameter sets: `avcC` records, and the traits an SPS declares.
 //!
-//! Bitstream syntax itself is h264-reader's; this file adds the container layouts (ISO/IEC 14496-15, Annex B)
-//! and limits.
+//! Bitstream syntax itself is h264-reader's; this file adds the container layout (ISO/IEC 14496-15) and limits.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h264_reader::nal::sps::{PicOrderCntType, SeqParameterSet};
 use h264_reader::nal::{Nal, RefNal};
 
+pub use crate::nal::{AccessUnit, NalError, SIDE_MAX, annex_b_nals, nals};
+use crate::nal::{PARAMETER_SETS_MAX, Role, Sets, first_ue, read_sets, short, take};
 use crate::{Codec, H264Profile, TrackInfo, VideoShape};
-
-/// Widest and tallest picture that is accepted: 8K. Anything above is refused before a decoder is opened.
-pub const SIDE_MAX: u32 = 8_192;
-
-/// Most parameter sets of each kind that are kept per track.
-const PARAMETER_SETS_MAX: usize = 32;
 
 /// NAL unit types used here (H.264 table 7-1).
 pub mod nal_type {
@@ -33,39 +28,6 @@ pub mod nal_type {
     pub const FILLER: u8 = 12;
 }
 
-/// Why H.264 data was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum H264Error {
-    /// The record or access unit ends inside a field.
-    #[error("H.264 data is truncated at byte {at} of {len}")]
-    Truncated {
-        /// Offset of the field that does not fit.
-        at: usize,
-        /// Length of the whole.
-        len: usize,
-    },
-    /// `configurationVersion` is not 1.
-    #[error("avcC has version {0}, expected 1")]
-    Version(u8),
-    /// No SPS present.
-    #[error("no sequence parameter set")]
-    NoSps,
-    /// Too many parameter sets.
-    #[error("more than 32 parameter sets")]
-    TooMany,
-    /// The SPS does not parse.
-    #[error("sequence parameter set is invalid: {0}")]
-    Sps(String),
-    /// The picture is larger than [`SIDE_MAX`].
-    #[error("picture of {width}x{height} exceeds {SIDE_MAX}x{SIDE_MAX}")]
-    TooLarge {
-        /// Luma samples per row.
-        width: u32,
-        /// Luma rows.
-        height: u32,
-    },
-}
-
 /// The type of a NAL unit; 0 for an empty one.
 pub fn nal_unit_type(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |b| b & 0x1f)
@@ -80,30 +42,23 @@ pub struct ParameterSets {
     pub pps: Vec<Bytes>,
 }
 
-fn take(bytes: &Bytes, at: &mut usize, n: usize) -> Result<Bytes, H264Error> {
-    let end = at.checked_add(n).filter(|&e| e <= bytes.len()).ok_or(H264Error::Truncated { at: *at, len: bytes.len() })?;
-    let out = bytes.slice(*at..end);
-    *at = end;
-    Ok(out)
-}
-
 impl ParameterSets {
     /// Reads an `AVCDecoderConfigurationRecord`; also returns the length-prefix size (1, 2 or 4).
     ///
     /// # Errors
-    /// See [`H264Error`].
-    pub fn from_avcc(record: &Bytes) -> Result<(Self, usize), H264Error> {
+    /// See [`NalError`].
+    pub fn from_avcc(record: &Bytes) -> Result<(Self, usize), NalError> {
         let mut at = 0;
         let head = take(record, &mut at, 6)?;
         if head[0] != 1 {
-            return Err(H264Error::Version(head[0]));
+            return Err(NalError::Version(head[0]));
         }
         let mut sets = Self::default();
         read_sets(record, &mut at, usize::from(head[5] & 0x1f), &mut sets.sps)?;
         let pps_count = take(record, &mut at, 1)?[0];
         read_sets(record, &mut at, usize::from(pps_count), &mut sets.pps)?;
         if sets.sps.is_empty() {
-            return Err(H264Error::NoSps);
+            return Err(NalError::NoSps);
         }
         Ok((sets, usize::from(head[4] & 3) + 1))
     }
@@ -125,9 +80,38 @@ impl ParameterSets {
         Some(out.freeze())
     }
 
+    /// The traits of the first SPS.
+    ///
+    /// # Errors
+    /// When it is missing, invalid or describes a picture that is too large.
+    pub fn shape(&self) -> Result<VideoShape, NalError> {
+        shape_of_sps(self.sps.first().ok_or(NalError::NoSps)?)
+    }
+
+    /// The track these sets describe.
+    ///
+    /// # Errors
+    /// As [`Self::shape`].
+    pub fn track_info(&self) -> Result<TrackInfo, NalError> {
+        let shape = self.shape()?;
+        Ok(TrackInfo::video(Codec::H264, self.to_avcc().ok_or(NalError::NoSps)?, shape))
+    }
+}
+
+impl Sets for ParameterSets {
+    fn role(&self, nal: &[u8]) -> Role {
+        match nal_unit_type(nal) {
+            nal_type::SPS | nal_type::PPS => Role::Set,
+            nal_type::IDR => Role::Key,
+            // Nothing, the ends of sequence and stream, delimiters and filler.
+            0 | nal_type::AUD | 10 | 11 | nal_type::FILLER => Role::Useless,
+            _ => Role::Frame,
+        }
+    }
+
     /// Keeps `nal` (an SPS or PPS) unless it is already kept; a new SPS drops the sets it replaces. Returns
     /// whether anything changed.
-    pub fn learn(&mut self, nal: &[u8]) -> bool {
+    fn learn(&mut self, nal: &[u8]) -> bool {
         let list = match nal_unit_type(nal) {
             nal_type::SPS if !self.sps.iter().any(|s| s == nal) => {
                 // One active SPS per track: a different one starts a new coded video sequence with its own PPS.
@@ -136,8 +120,8 @@ impl ParameterSets {
                 &mut self.sps
             }
             nal_type::PPS if !self.pps.iter().any(|p| p == nal) => {
-                let id = pps_id(nal);
-                self.pps.retain(|p| pps_id(p) != id);
+                let id = first_ue(nal.get(1..).unwrap_or_default());
+                self.pps.retain(|p| first_ue(p.get(1..).unwrap_or_default()) != id);
                 &mut self.pps
             }
             _ => return false,
@@ -149,51 +133,16 @@ impl ParameterSets {
         true
     }
 
-    /// The traits of the first SPS.
-    ///
-    /// # Errors
-    /// When it is missing, invalid or describes a picture that is too large.
-    pub fn shape(&self) -> Result<VideoShape, H264Error> {
-        shape_of_sps(self.sps.first().ok_or(H264Error::NoSps)?)
-    }
-
-    /// The track these sets describe.
-    ///
-    /// # Errors
-    /// As [`Self::shape`].
-    pub fn track_info(&self) -> Result<TrackInfo, H264Error> {
-        let shape = self.shape()?;
-        Ok(TrackInfo::video(Codec::H264, self.to_avcc().ok_or(H264Error::NoSps)?, shape))
+    fn track_info(&self) -> Result<TrackInfo, NalError> {
+        self.track_info()
     }
 }
 
-/// `pic_parameter_set_id` as its raw Exp-Golomb prefix byte; enough to tell sets of one track apart.
-fn pps_id(nal: &[u8]) -> u32 {
-    let word =
-        nal.get(1..5).map_or_else(|| u32::from(*nal.get(1).unwrap_or(&0x80)) << 24, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
-    let zeros = word.leading_zeros().min(15);
-    (word << zeros) >> (31 - zeros)
-}
-
-fn read_sets(record: &Bytes, at: &mut usize, count: usize, into: &mut Vec<Bytes>) -> Result<(), H264Error> {
-    if count > PARAMETER_SETS_MAX {
-        return Err(H264Error::TooMany);
-    }
-    for _ in 0..count {
-        let len = take(record, at, 2)?;
-        let set = take(record, at, usize::from(u16::from_be_bytes([len[0], len[1]])))?;
-        if !set.is_empty() {
-            into.push(set);
-        }
-    }
-    Ok(())
-}
-
-fn shape_of_sps(sps: &[u8]) -> Result<VideoShape, H264Error> {
-    let parsed = SeqParameterSet::from_bits(RefNal::new(sps, &[], true).rbsp_bits()).map_err(|e| H264Error::Sps(short(&e)))?;
-    let (width, height) = parsed.pixel_dimensions().map_err(|e| H264Error::Sps(short(&e)))?;
+fn shape_of_sps(sps: &[u8]) -> Result<VideoShape, NalError> {
+    let parsed = SeqParameterSet::from_bits(RefNal::new(sps, &[], true).rbsp_bits()).map_err(|e| NalError::Sps(short(&e)))?;
+    let (width, height) = parsed.pixel_dimensions().map_err(|e| NalError::Sps(short(&e)))?;
     if width > SIDE_MAX || height > SIDE_MAX {
-        return Err(H264Error::TooLarge { width, height });
+        return Err(NalError::TooLarge { width, height });
     }
     let idc = u8::from(parsed.profile_idc);
     let profile = H264Profile { idc, constraints: sps.get(2).copied().unwrap_or(0), level: parsed.level_idc };
@@ -211,110 +160,12 @@ fn reorder_depth(sps: &SeqParameterSet, profile_idc: u8) -> u8 {
     declared.map_or(0, |r| r.max_num_reorder_frames.min(16) as u8)
 }
 
-fn short(e: &impl std::fmt::Debug) -> String {
-    format!("{e:?}").chars().take(120).collect()
-}
-
 /// The track an `avcC` record describes.
 ///
 /// # Errors
-/// See [`H264Error`].
-pub fn track_info(record: &Bytes) -> Result<TrackInfo, H264Error> {
+/// See [`NalError`].
+pub fn track_info(record: &Bytes) -> Result<TrackInfo, NalError> {
     ParameterSets::from_avcc(record)?.0.track_info()
-}
-
-/// Iterates over the NAL units of a length-prefixed access unit, as sub-slices of `payload`. Stops silently at a
-/// truncated tail: what reaches the bus was checked by [`AccessUnit`].
-pub fn nals(payload: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let prefix = payload.get(at..at + 4)?;
-        let len = u32::from_be_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]) as usize;
-        let start = at + 4;
-        let end = start.checked_add(len).filter(|&e| e <= payload.len())?;
-        at = end;
-        Some(payload.slice(start..end))
-    })
-}
-
-/// Iterates over the NAL units of an Annex B byte stream (start codes of 3 or 4 bytes).
-pub fn annex_b_nals(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = after_start_code(stream);
-    std::iter::from_fn(move || {
-        let current = rest?;
-        let end = current.windows(3).position(|w| w == [0, 0, 1]);
-        let nal = &current[..end.unwrap_or(current.len())];
-        rest = end.map(|e| &current[e + 3..]);
-        // Trailing zeros belong to the next start code (trailing_zero_8bits).
-        let len = nal.iter().rposition(|&b| b != 0).map_or(0, |p| p + 1);
-        Some(&nal[..len])
-    })
-    .filter(|nal| !nal.is_empty())
-}
-
-fn after_start_code(stream: &[u8]) -> Option<&[u8]> {
-    stream.windows(3).position(|w| w == [0, 0, 1]).map(|p| &stream[p + 3..])
-}
-
-/// One access unit brought into the bus's layout.
-#[derive(Debug, Clone)]
-pub struct AccessUnit {
-    /// Length-prefixed NAL units without parameter sets, delimiters and filler.
-    pub payload: Bytes,
-    /// Whether it holds an IDR slice.
-    pub key: bool,
-    /// Whether in-band parameter sets changed what `ParameterSets` held.
-    pub new_sets: bool,
-}
-
-impl AccessUnit {
-    /// From length-prefixed NAL units (`prefix` of 1, 2 or 4 bytes). The usual case, 4-byte prefixes and nothing
-    /// to strip, shares the input.
-    ///
-    /// # Errors
-    /// [`H264Error::Truncated`] when a length runs past the end.
-    pub fn from_length_prefixed(data: &Bytes, prefix: usize, sets: &mut ParameterSets) -> Result<Self, H264Error> {
-        let mut ranges = Vec::with_capacity(8);
-        let mut at = 0;
-        while at < data.len() {
-            let head = data.get(at..at + prefix).ok_or(H264Error::Truncated { at, len: data.len() })?;
-            let len = head.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
-            let start = at + prefix;
-            let end = start.checked_add(len).filter(|&e| e <= data.len()).ok_or(H264Error::Truncated { at, len: data.len() })?;
-            ranges.push(start..end);
-            at = end;
-        }
-        let clean = prefix == 4 && ranges.iter().all(|r| keeps(&data[r.clone()]));
-        if clean {
-            let key = ranges.iter().any(|r| nal_unit_type(&data[r.clone()]) == nal_type::IDR);
-            return Ok(Self { payload: data.clone(), key, new_sets: false });
-        }
-        Ok(Self::gather(ranges.iter().map(|r| &data[r.clone()]), data.len(), sets))
-    }
-
-    /// From an Annex B byte stream.
-    pub fn from_annex_b(data: &[u8], sets: &mut ParameterSets) -> Self {
-        Self::gather(annex_b_nals(data), data.len(), sets)
-    }
-
-    fn gather<'a>(nals: impl Iterator<Item = &'a [u8]>, size_hint: usize, sets: &mut ParameterSets) -> Self {
-        let mut out = BytesMut::with_capacity(size_hint + 16);
-        let (mut key, mut new_sets) = (false, false);
-        for nal in nals {
-            if matches!(nal_unit_type(nal), nal_type::SPS | nal_type::PPS) {
-                new_sets |= sets.learn(nal);
-            } else if keeps(nal) {
-                key |= nal_unit_type(nal) == nal_type::IDR;
-                out.put_u32(nal.len() as u32);
-                out.put_slice(nal);
-            }
-        }
-        Self { payload: out.freeze(), key, new_sets }
-    }
-}
-
-fn keeps(nal: &[u8]) -> bool {
-    !matches!(nal_unit_type(nal), 0 | nal_type::SPS | nal_type::PPS | nal_type::AUD | 10 | 11 | nal_type::FILLER)
 }
 
 #[cfg(test)]
@@ -347,7 +198,7 @@ mod tests {
     fn truncated_records_are_refused_with_the_offset() {
         let record = sets().to_avcc().unwrap();
         for len in 0..record.len() {
-            assert!(matches!(ParameterSets::from_avcc(&record.slice(..len)), Err(H264Error::Truncated { .. })), "{len} bytes");
+            assert!(matches!(ParameterSets::from_avcc(&record.slice(..len)), Err(NalError::Truncated { .. })), "{len} bytes");
         }
     }
 

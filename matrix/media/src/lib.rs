@@ -24,6 +24,8 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzz_entry;
 pub mod h264;
+pub mod hevc;
+pub mod nal;
 mod reorder;
 mod target;
 mod time;

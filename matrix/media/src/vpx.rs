@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::h264::SIDE_MAX;
+use crate::nal::SIDE_MAX;
 use crate::{Codec, TrackInfo, VideoShape};
 
 /// The start code of a VP8 key frame (RFC 6386 §9.1).

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use patchbay_bus::{EndReason, TrackWriter};
 use patchbay_contract::{Cause, Publication};
-use patchbay_media::h264::H264Error;
+use patchbay_media::nal::NalError;
 use patchbay_media::timeline::{self, Timeline, Wire};
 use patchbay_media::{Kind, MediaTime};
 
@@ -48,7 +48,7 @@ pub(crate) enum Unusable {
     },
     /// H.264 that cannot be read.
     #[error(transparent)]
-    H264(H264Error),
+    H264(NalError),
     /// Bytes between frames of sound.
     #[error("sound with bytes that belong to no frame")]
     Sound,

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use patchbay_bus::{Publisher, TrackWriter};
-use patchbay_media::h264::{AccessUnit, H264Error, ParameterSets, SIDE_MAX};
+use patchbay_media::h264::{AccessUnit, NalError, ParameterSets, SIDE_MAX};
 use patchbay_media::{Frame, MediaTime, Reorder, Shape, TrackInfo};
 
 use super::mpeg_video::{self, Coding, Picture, Sequence};
@@ -25,7 +25,7 @@ pub(super) struct VideoIngest {
     changed: bool,
     sets: ParameterSets,
     /// Why the newest parameter sets cannot be used; then neither can the pictures after them.
-    refused: Option<H264Error>,
+    refused: Option<NalError>,
     /// The last sequence header, for intra pictures that come without.
     sequence: Bytes,
     reorder: Reorder,
@@ -148,8 +148,8 @@ impl VideoIngest {
     }
 }
 
-impl From<H264Error> for Unusable {
-    fn from(error: H264Error) -> Self {
+impl From<NalError> for Unusable {
+    fn from(error: NalError) -> Self {
         Self::H264(error)
     }
 }

@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use patchbay_bus::{EndReason, TrackWriter};
 use patchbay_contract::{Cause, Publication};
-use patchbay_media::MediaTime;
 use patchbay_media::timeline::{self, Timeline, Wire};
+use patchbay_media::{Codec, MediaTime};
 
 use crate::flv::mux::Metadata;
 use crate::flv::tag::{AudioTag, TagError, VideoTag};
@@ -28,9 +28,12 @@ pub enum Unusable {
     /// The tag itself.
     #[error(transparent)]
     Tag(#[from] TagError),
-    /// H.264 that cannot be read.
+    /// H.264 or H.265 that cannot be read.
     #[error(transparent)]
-    H264(#[from] patchbay_media::h264::H264Error),
+    Nal(#[from] patchbay_media::nal::NalError),
+    /// A picture whose header makes no sense, or is too large.
+    #[error("{0} picture cannot be read")]
+    Picture(Codec),
     /// An AAC configuration that cannot be read.
     #[error(transparent)]
     Aac(#[from] patchbay_media::aac::AscError),
@@ -49,7 +52,8 @@ impl Unusable {
     /// Whether the other is of the same kind, so that the log needs only one of them.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::H264(a), Self::H264(b)) => discriminant(a) == discriminant(b),
+            (Self::Nal(a), Self::Nal(b)) => discriminant(a) == discriminant(b),
+            (Self::Tag(a), Self::Tag(b)) => discriminant(a) == discriminant(b),
             _ => discriminant(self) == discriminant(other),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use patchbay_bus::{Bus, Item, Lag, Signal, Start, Stream};
 use patchbay_contract::{Counters, Publication};
-use patchbay_media::{Codec, Kind};
+use patchbay_media::Kind;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -39,6 +39,22 @@ fn avcc(profile: u8, width_mbs: u32) -> Bytes {
     record.extend(sps);
     record.extend([1, 0, 4]);
     record.extend(pps);
+    record.into()
+}
+
+/// hvcC of x265's 640x360 Main for NAL units behind lengths of so many bytes.
+fn hvcc(prefix: u8) -> Bytes {
+    const VPS: &[u8] = &[0x40, 1, 0x0c, 1, 0xff, 0xff, 1, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3, 0, 0x3f, 0x95, 0x94, 9];
+    const SPS: &[u8] = &[
+        0x42, 1, 1, 1, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3, 0, 0x3f, 0xa0, 5, 2, 1, 0x71, 0xf2, 0xe5, 0x95, 0x95, 0x29, 0x30, 0xb9,
+        0xa0, 0x20, 0, 0, 3, 0, 0x20, 0, 0, 3, 3, 0xc1,
+    ];
+    const PPS: &[u8] = &[0x44, 1, 0xc0, 0x73, 0xc1, 0x89];
+    let mut record = vec![1, 1, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 0x3f, 0xf0, 0, 0xfc, 0xfd, 0xf8, 0xf8, 0, 0, 0x0c | (prefix - 1), 3];
+    for (kind, nal) in [(32, VPS), (33, SPS), (34, PPS)] {
+        record.extend([kind, 0, 1, 0, nal.len() as u8]);
+        record.extend(nal);
+    }
     record.into()
 }
 
@@ -191,8 +207,8 @@ fn the_codec_may_change_with_a_header() {
         VideoTag { codec: VideoCodec::Hevc, keyframe: true, packet }.encode(&mut body);
         bench.ingest.video(ms, body.freeze(), MediaTime::from_millis(1_000 + i64::from(ms)));
     };
-    hevc(40, VideoPacket::SequenceStart(Bytes::from_static(b"hvcC")));
-    hevc(40, VideoPacket::Frame { composition_ms: 0, data: Bytes::from_static(b"picture") });
+    hevc(40, VideoPacket::SequenceStart(hvcc(4)));
+    hevc(40, VideoPacket::Frame { composition_ms: 0, data: Bytes::from_static(&[0, 0, 0, 3, 0x28, 1, 0xac]) });
     bench.audio(0, AudioCodec::Aac, AudioPacket::SequenceStart(Bytes::from_static(&[0x12, 0x10])));
     bench.audio(40, AudioCodec::Mp3, AudioPacket::Frame(Bytes::from_static(&[0xFF, 0xFB, 0x90, 0x64, 0])));
     for (kind, codec) in [(Kind::Video, Codec::H265), (Kind::Audio, Codec::Mp3)] {
@@ -200,6 +216,50 @@ fn the_codec_may_change_with_a_header() {
         assert_eq!((info.codec, epoch), (codec, 1));
     }
     assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn hevc_is_read_in_both_forms_of_its_tags() {
+    for legacy in [false, true] {
+        let mut bench = Bench::new();
+        let mut hevc = |ms: u32, first: u8, kind: u8, composition: u8, data: &[u8]| {
+            let head = match (legacy, kind) {
+                // Codec id 12, as CDNs sent it before there was a FourCC.
+                (true, _) => vec![first << 4 | 12, kind, 0, 0, composition],
+                (false, 1) => [&[0x80 | first << 4 | 1][..], b"hvc1", &[0, 0, composition]].concat(),
+                (false, _) => [&[0x80 | first << 4][..], b"hvc1"].concat(),
+            };
+            bench.ingest.video(ms, [&head[..], data].concat().into(), MediaTime::from_millis(1_000 + i64::from(ms)));
+        };
+        hevc(0, 1, 0, 0, &hvcc(2));
+        // The tag of the first calls it a key picture and it is none: it is CRA that counts.
+        hevc(0, 1, 1, 80, &[0, 3, 0x2a, 1, 9]);
+        hevc(40, 1, 1, 0, &[0, 3, 0x02, 1, 9]);
+        let items = bench.items(Kind::Video);
+        let (Item::Info(info), Item::Frame(key), Item::Frame(next)) = (&items[0], &items[1], &items[2]) else { panic!("{items:?}") };
+        let shape = info.video_shape().unwrap();
+        assert_eq!((info.codec, shape.width, shape.height, shape.reorder_frames), (Codec::H265, 640, 360, 2));
+        assert_eq!((key.key, next.key, (key.pts - key.dts).as_millis()), (true, false, 80));
+        assert_eq!((&key.payload[..], &next.payload[..]), (&[0, 0, 0, 3, 0x2a, 1, 9][..], &[0, 0, 0, 3, 0x02, 1, 9][..]));
+        assert_eq!(info.config, hvcc(4), "the bus has lengths of four bytes");
+        assert_eq!(bench.lost(), 0);
+    }
+}
+
+#[test]
+fn vp9_needs_no_header_and_is_described_by_its_key_frames() {
+    let mut bench = Bench::new();
+    let key = [0b1000_0010, 0x49, 0x83, 0x42, 0b0100_0000, 0b0010_0111, 0b1111_0000, 0b0001_0110, 0b0111_0000];
+    let mut vp9 = |ms, data: &[u8]| {
+        let body = [b"\x91vp09", data].concat();
+        bench.ingest.video(ms, body.into(), MediaTime::from_millis(1_000 + i64::from(ms)));
+    };
+    vp9(0, &[0b1000_0110]);
+    vp9(40, &key);
+    vp9(80, &[0b1000_0110]);
+    vp9(120, b"no picture");
+    assert_eq!(story(&bench.items(Kind::Video)), [(0, 640), (1_040, 1_040), (1_080, 1_080)]);
+    assert_eq!(bench.lost(), 2);
 }
 
 #[test]

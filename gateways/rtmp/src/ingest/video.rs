@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use patchbay_bus::{Publisher, TrackWriter};
-use patchbay_media::h264::{AccessUnit, H264Error, ParameterSets};
-use patchbay_media::{Codec, Frame, MediaTime, Reorder, Shape, TrackInfo, VideoShape};
+use patchbay_media::nal::{AccessUnit, NalError, Sets};
+use patchbay_media::{Codec, Frame, MediaTime, Reorder, Shape, TrackInfo, VideoShape, h264, hevc, vpx};
 
 use super::{Stamp, Unusable};
 use crate::flv::tag::{VideoCodec, VideoPacket, VideoTag};
@@ -13,19 +13,25 @@ const COMPOSITION_MAX_MS: i32 = 5_000;
 /// Longest decoder configuration that is kept, bytes.
 const CONFIG_MAX: usize = 64 << 10;
 
-/// What is known of the H.264 in the tags.
-struct Avc {
-    sets: ParameterSets,
-    /// Bytes of a NAL unit's length: 1, 2 or 4.
+/// What is known of the NAL units in the tags.
+struct Units {
+    sets: Box<dyn Sets + Send>,
+    /// Bytes of a NAL unit's length: 1 to 4.
     prefix: usize,
     /// Why the newest sets in the stream cannot be used; then neither can the pictures after them.
-    refused: Option<H264Error>,
+    refused: Option<NalError>,
 }
 
-impl Avc {
+impl Units {
+    /// As a decoder configuration says; also what that describes.
+    fn new((sets, prefix): (impl Sets + Send + 'static, usize)) -> (Self, Result<TrackInfo, NalError>) {
+        let info = sets.track_info();
+        (Self { sets: Box::new(sets), prefix, refused: info.as_ref().err().cloned() }, info)
+    }
+
     /// Takes a picture; also says what it is described by, if that is new.
-    fn unit(&mut self, data: &Bytes) -> Result<(AccessUnit, Option<TrackInfo>), H264Error> {
-        let unit = AccessUnit::from_length_prefixed(data, self.prefix, &mut self.sets)?;
+    fn unit(&mut self, data: &Bytes) -> Result<(AccessUnit, Option<TrackInfo>), NalError> {
+        let unit = AccessUnit::from_length_prefixed(data, self.prefix, &mut *self.sets)?;
         let mut info = None;
         if unit.new_sets {
             info = self.sets.track_info().map_err(|error| self.refused = Some(error)).ok();
@@ -43,14 +49,15 @@ impl Avc {
 pub(super) struct VideoIngest {
     writer: Option<TrackWriter>,
     codec: Option<VideoCodec>,
-    avc: Option<Avc>,
+    /// Of H.264 and H.265.
+    units: Option<Units>,
     /// Said by the headers, the metadata and the frames so far.
     info: Option<TrackInfo>,
     /// `info` is newer than what the track knows; told with the next key frame.
     changed: bool,
     frame_rate: Option<f64>,
     reorder: Reorder,
-    idr_seen: bool,
+    key_seen: bool,
     /// Since the last frame.
     lost: u32,
 }
@@ -63,13 +70,16 @@ impl VideoIngest {
                 if data.is_empty() {
                     return Ok(());
                 }
+                // Of these the header is optional: their key frames say it all.
                 if self.codec.is_none() && matches!(tag.codec, VideoCodec::Vp8 | VideoCodec::Vp9) {
-                    self.header(tag.codec, &Bytes::new(), publisher)?;
+                    self.codec = Some(tag.codec);
                 }
                 if self.codec != Some(tag.codec) {
                     return Err(Unusable::NoHeader);
                 }
-                self.frame(tag.keyframe, composition_ms, data, at)
+                let (payload, key) = self.picture(tag.codec, tag.keyframe, data)?;
+                self.publish(publisher);
+                self.frame(payload, key, composition_ms, at)
             }
             VideoPacket::SequenceEnd | VideoPacket::Metadata(_) => Ok(()),
         }
@@ -98,28 +108,32 @@ impl VideoIngest {
     fn header(&mut self, codec: VideoCodec, record: &Bytes, publisher: &Publisher) -> Result<(), Unusable> {
         // The read buffer must not be held for as long as the track lives.
         let record = Bytes::copy_from_slice(record.get(..CONFIG_MAX).unwrap_or(record));
-        let other = |codec, config| TrackInfo::video(codec, config, VideoShape::default());
-        let info = match codec {
-            VideoCodec::Avc => {
-                let (sets, prefix) = ParameterSets::from_avcc(&record)?;
-                let info = sets.track_info();
-                self.avc = Some(Avc { sets, prefix, refused: info.as_ref().err().cloned() });
-                info
+        let units = match codec {
+            VideoCodec::Avc => Some(Units::new(h264::ParameterSets::from_avcc(&record)?)),
+            VideoCodec::Hevc => Some(Units::new(hevc::ParameterSets::from_hvcc(&record)?)),
+            VideoCodec::Av1 => {
+                self.describe(TrackInfo::video(Codec::Av1, record, VideoShape::default()));
+                None
             }
-            VideoCodec::Hevc => Ok(other(Codec::H265, record)),
-            VideoCodec::Av1 => Ok(other(Codec::Av1, record)),
-            VideoCodec::Vp8 => Ok(other(Codec::Vp8, Bytes::new())),
-            VideoCodec::Vp9 => Ok(other(Codec::Vp9, Bytes::new())),
+            VideoCodec::Vp8 | VideoCodec::Vp9 => None,
         };
         self.codec = Some(codec);
-        self.describe(info?);
+        if let Some((units, info)) = units {
+            self.units = Some(units);
+            self.describe(info?);
+        }
+        self.publish(publisher);
+        Ok(())
+    }
+
+    /// Makes the track as soon as it can be described.
+    fn publish(&mut self, publisher: &Publisher) {
         if self.writer.is_none()
             && let Some(info) = &self.info
         {
             self.writer = Some(publisher.add_track(info.clone()));
             self.changed = false;
         }
-        Ok(())
     }
 
     /// Takes over a description, with what was learnt elsewhere.
@@ -135,18 +149,31 @@ impl VideoIngest {
         self.info = Some(info);
     }
 
-    fn frame(&mut self, tagged_key: bool, composition_ms: i32, data: Bytes, at: Stamp) -> Result<(), Unusable> {
-        let avc = self.avc.as_mut().filter(|_| self.codec == Some(VideoCodec::Avc));
-        let (payload, key) = match avc {
-            Some(avc) => {
-                let (unit, info) = avc.unit(&data)?;
+    /// A picture in the bus's layout, and whether decoding can begin with it.
+    fn picture(&mut self, codec: VideoCodec, tagged_key: bool, data: Bytes) -> Result<(Bytes, bool), Unusable> {
+        match (codec, &mut self.units) {
+            (VideoCodec::Avc | VideoCodec::Hevc, Some(units)) => {
+                let (unit, info) = units.unit(&data)?;
                 info.into_iter().for_each(|info| self.describe(info));
-                self.idr_seen |= unit.key;
-                // Streams without any IDR picture (intra refresh) can be joined only where the sender says so.
-                (unit.payload, unit.key || (tagged_key && !self.idr_seen))
+                self.key_seen |= unit.key;
+                // Streams without any such picture (intra refresh) can be joined only where the sender says so.
+                Ok((unit.payload, unit.key || (tagged_key && !self.key_seen)))
             }
-            None => (data, tagged_key),
-        };
+            (VideoCodec::Avc | VideoCodec::Hevc, None) => Err(Unusable::NoHeader),
+            (VideoCodec::Vp8, _) => self.vpx(Codec::Vp8, data),
+            (VideoCodec::Vp9, _) => self.vpx(Codec::Vp9, data),
+            (VideoCodec::Av1, _) => Ok((data, tagged_key)),
+        }
+    }
+
+    fn vpx(&mut self, codec: Codec, data: Bytes) -> Result<(Bytes, bool), Unusable> {
+        let info = vpx::Header::read(codec, &data).ok_or(Unusable::Picture(codec))?.track_info(codec);
+        let key = info.is_some();
+        info.into_iter().for_each(|info| self.describe(info));
+        Ok((data, key))
+    }
+
+    fn frame(&mut self, payload: Bytes, key: bool, composition_ms: i32, at: Stamp) -> Result<(), Unusable> {
         if payload.is_empty() {
             return Ok(());
         }
