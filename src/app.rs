@@ -102,7 +102,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
     // One line per gateway.
     let gateways: [Arc<dyn Gateway>; 3] = [rtmp, webrtc, h5];
 
-    let pushes = Pushes::new(hub.clone());
+    let pushes = Pushes::new(hub.clone(), &config.outbound);
     config.pushes.iter().filter(|p| p.enabled).for_each(|push| pushes.start_configured(push));
     let reload = Arc::new(Reload::new(config.clone(), load, file, board.clone(), gate.clone(), pushes.clone(), set_level));
     let state = http::State {

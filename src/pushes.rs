@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use patchbay_bus::StreamName;
 use patchbay_contract::{Code, Hub, Refusal};
-use patchbay_rtmp::push;
+use patchbay_outbound::{DialError, Policy};
+use patchbay_rtmp::push::{self, Destination, Target};
 use patchbay_rules::EndpointKind;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -42,12 +44,19 @@ struct Entry {
 /// All pushes by name.
 pub struct Pushes {
     hub: Arc<dyn Hub>,
+    /// Where pushes of the API may lead.
+    policy: ArcSwap<Policy>,
     all: Mutex<BTreeMap<String, Entry>>,
 }
 
 impl Pushes {
-    pub fn new(hub: Arc<dyn Hub>) -> Arc<Self> {
-        Arc::new(Self { hub, all: Mutex::default() })
+    pub fn new(hub: Arc<dyn Hub>, outbound: &patchbay_outbound::Config) -> Arc<Self> {
+        Arc::new(Self { hub, policy: ArcSwap::from_pointee(Policy::checked(outbound)), all: Mutex::default() })
+    }
+
+    /// Replaces what pushes that come by API may dial.
+    pub fn set_outbound(&self, outbound: &patchbay_outbound::Config) {
+        self.policy.store(Arc::new(Policy::checked(outbound)));
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -58,7 +67,7 @@ impl Pushes {
     ///
     /// # Errors
     /// A bad name or URL, a name in use, or too many pushes.
-    pub fn start(&self, name: &str, stream: &str, url: &str, kind: EndpointKind) -> Result<PushView, Refusal> {
+    fn start(&self, name: &str, stream: &str, to: Destination, kind: EndpointKind) -> Result<PushView, Refusal> {
         let stream: StreamName = stream.parse()?;
         if name.is_empty() || name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
             return Err(Refusal::new(Code::BadRequest, "push name: 1 to 64 letters, digits, '-', '_', '.'"));
@@ -70,17 +79,31 @@ impl Pushes {
         if all.len() >= PUSHES_MAX {
             return Err(Refusal::new(Code::TooMany, format!("the limit of {PUSHES_MAX} pushes is reached")));
         }
-        let target = push::Target::parse(url).map_err(|e| Refusal::new(Code::BadRequest, e.to_string()))?;
-        let push = push::Push::start(self.hub.clone(), stream.clone(), kind, target);
+        let push = push::Push::start(self.hub.clone(), stream.clone(), kind, to);
         let entry = Entry { stream, push };
         let view = view(name, &entry);
         all.insert(name.to_owned(), entry);
         Ok(view)
     }
 
+    /// Starts a push of the API. Unlike the operator's own it may lead to the public Internet only, and to what
+    /// `outbound.allow` names.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and an address that may not be dialled. A name that does not resolve now may do so later.
+    pub async fn start_requested(&self, name: &str, stream: &str, url: &str, kind: EndpointKind) -> Result<PushView, Refusal> {
+        let to = Destination { target: target(url)?, policy: self.policy.load().as_ref().clone() };
+        let (host, port) = to.target.host();
+        if let Err(refused @ DialError::Refused { .. }) = to.policy.resolve(host, port).await {
+            return Err(Refusal::new(Code::AddressRefused, refused.to_string()));
+        }
+        self.start(name, stream, to, kind)
+    }
+
     /// Starts a push of the configuration; what is wrong with it is logged.
     pub fn start_configured(&self, push: &config::Push) {
-        if let Err(refusal) = self.start(&push.name, push.stream.as_str(), &push.target(), push.kind.into()) {
+        let to = target(&push.target()).map(|target| Destination { target, policy: Policy::ALL });
+        if let Err(refusal) = to.and_then(|to| self.start(&push.name, push.stream.as_str(), to, push.kind.into())) {
             tracing::error!(push = %push.name, %refusal, "push not started");
         }
     }
@@ -99,6 +122,10 @@ impl Pushes {
     pub fn list(&self) -> Vec<PushView> {
         self.all().iter().map(|(name, entry)| view(name, entry)).collect()
     }
+}
+
+fn target(url: &str) -> Result<Target, Refusal> {
+    Target::parse(url).map_err(|e| Refusal::new(Code::BadRequest, e.to_string()))
 }
 
 fn view(name: &str, entry: &Entry) -> PushView {

@@ -98,6 +98,10 @@ impl Reload {
         if applied("rules", self.board.rules_now() != new.rules) {
             self.board.set_rules(RuleTable::new(new.rules.clone()));
         }
+        if applied("outbound", old.outbound != new.outbound) {
+            self.pushes.set_outbound(&new.outbound);
+            old.outbound = new.outbound.clone();
+        }
         if applied("pushes", old.pushes != new.pushes) {
             self.follow_pushes(&old.pushes, &new.pushes);
         }

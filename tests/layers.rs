@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("patchbay-transcode", &["patchbay-media", "patchbay-bus"]),
     ("patchbay-contract", &["patchbay-media", "patchbay-bus", "patchbay-rules"]),
     ("patchbay-rtp", &["patchbay-media"]),
+    ("patchbay-outbound", &[]),
     ("patchbay-rtmp", GATEWAY),
     ("patchbay-webrtc", GATEWAY),
     ("patchbay-h5", GATEWAY),
@@ -18,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What a gateway may know: the seam and what lies below it, never another gateway nor the transcoder.
-const GATEWAY: &[&str] = &["patchbay-contract", "patchbay-media", "patchbay-bus", "patchbay-rules", "patchbay-rtp"];
+const GATEWAY: &[&str] = &["patchbay-contract", "patchbay-media", "patchbay-bus", "patchbay-rules", "patchbay-rtp", "patchbay-outbound"];
 
 /// Libraries that must not reach the pure middle.
 const BANNED_IN_MATRIX: &[&str] = &["tokio", "axum", "str0m", "ffmpeg-next", "opus", "fdk-aac"];

@@ -64,6 +64,8 @@ pub struct Config {
     pub h5: patchbay_h5::Config,
     /// Decoding and encoding. What is encoded, and at which bit rate, is said by `[[rules]]`.
     pub transcode: Transcode,
+    /// Connections that patchbay opens at others' request.
+    pub outbound: patchbay_outbound::Config,
     /// Bounds on the whole process.
     pub limits: Limits,
     /// Log lines, on standard error.

@@ -49,6 +49,8 @@ streams_max = 10
 sessions_max = 20
 publisher_grace_s = 30
 drain_s = 1
+[outbound]
+allow = ["10.0.0.0/8", "cdn.internal"]
 [log]
 level = "debug"
 format = "json"

@@ -63,6 +63,8 @@ impl Deployment {
             command.arg("--config").arg(file);
         }
         let listen = [("http", http), ("rtmp", rtmp), ("webrtc", udp)].map(|(key, port)| format!("{key}.listen=127.0.0.1:{port}"));
+        // The servers that pushes go to are on this machine too; a setting of the caller comes later and wins.
+        command.args(["--set", "outbound.allow=127.0.0.1"]);
         set.iter().chain(&listen).for_each(|pair| _ = command.arg("--set").arg(pair));
         let mut instance = Process::start(&mut command, space).map_err(Error::Deployment)?;
         let address = format!("http://127.0.0.1:{http}");

@@ -35,6 +35,12 @@ fn http_refusals_carry_their_code() {
     let (got, body) =
         problem(http.post(hub.url("/v1/pushes")).send_json(serde_json::json!({"name": "x", "stream": "a/b", "url": "http://h/x"})));
     assert_eq!((got, body["code"].as_str()), (400, Some("bad_request")), "{body}");
+    for url in ["rtmp://169.254.169.254/live/a", "rtmp://[::ffff:10.0.0.1]:6379/live/a", "rtmp://0x0a000001/live/a"] {
+        let (got, body) =
+            problem(http.post(hub.url("/v1/pushes")).send_json(serde_json::json!({"name": "x", "stream": "a/b", "url": url})));
+        assert_eq!((got, body["code"].as_str()), (403, Some("address_refused")), "{url}: {body}");
+        assert!(body["detail"].as_str().is_some_and(|d| d.contains("outbound.allow")), "{body}");
+    }
 }
 
 /// FFmpeg's attempt to publish, with all it says.

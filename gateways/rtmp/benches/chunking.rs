@@ -17,11 +17,12 @@ use common::client::Client;
 use common::nginx::Nginx;
 use patchbay_bus::{TrackWriter, now};
 use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo, VideoShape};
+use patchbay_outbound::Policy;
 use patchbay_rtmp::Config;
 use patchbay_rtmp::proto::chunk::{ChunkReader, Limits, encode_message};
 use patchbay_rtmp::proto::client::Mode;
 use patchbay_rtmp::proto::message::{csid, type_id};
-use patchbay_rtmp::push::{Push, Target};
+use patchbay_rtmp::push::{Destination, Push, Target};
 use patchbay_rules::EndpointKind;
 use tokio::io::AsyncReadExt;
 
@@ -149,7 +150,8 @@ fn fan_out(count: usize, span: Duration) {
 async fn nginx(gateway: &Running, count: usize, span: Duration) {
     let nginx = Nginx::start(&format!("bench-{count}")).await;
     let target = Target::parse(&nginx.url("live/bench")).unwrap();
-    let _push = Push::start(gateway.hub.clone(), "live/bench".parse().unwrap(), EndpointKind::Cdn, target);
+    let _push =
+        Push::start(gateway.hub.clone(), "live/bench".parse().unwrap(), EndpointKind::Cdn, Destination { target, policy: Policy::ALL });
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (begun, at) = (nginx.cpu(), Instant::now());
     tokio::time::sleep(span / 2).await;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use common::media::{self, baseline, largest_step, probe, publish};
 use common::nginx::Nginx;
 use common::{Running, wait_for};
+use patchbay_outbound::Policy;
 use patchbay_rtmp::Config;
-use patchbay_rtmp::push::{Push, State, Target};
+use patchbay_rtmp::push::{Destination, Push, State, Target};
 use patchbay_rules::EndpointKind;
 
 /// H.264 and AAC, as they were published.
@@ -83,7 +84,12 @@ async fn gstreamer_publishes() {
 }
 
 fn push(gateway: &Running, stream: &str, url: &str) -> Push {
-    Push::start(gateway.hub.clone(), stream.parse().unwrap(), EndpointKind::Cdn, Target::parse(url).unwrap())
+    Push::start(
+        gateway.hub.clone(),
+        stream.parse().unwrap(),
+        EndpointKind::Cdn,
+        Destination { target: Target::parse(url).unwrap(), policy: Policy::ALL },
+    )
 }
 
 async fn wait_state(push: &Push, state: State) {

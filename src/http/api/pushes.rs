@@ -43,9 +43,9 @@ pub async fn list(Extract(state): Extract<State>) -> Json<PushList> {
 
 /// Starts a push.
 #[utoipa::path(post, path = "/v1/pushes", request_body = NewPush,
-    responses((status = 201, body = PushView), (status = 400, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 201, body = PushView), (status = 400, body = Problem), (status = 403, body = Problem), (status = 409, body = Problem)))]
 pub async fn create(Extract(state): Extract<State>, Json(new): Json<NewPush>) -> Result<(StatusCode, Json<PushView>), Refusal> {
-    let view = state.pushes.start(&new.name, &new.stream, &new.url, EndpointKind::Cdn)?;
+    let view = state.pushes.start_requested(&new.name, &new.stream, &new.url, EndpointKind::Cdn).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 

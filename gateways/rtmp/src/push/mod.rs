@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use patchbay_bus::{StreamName, now};
 use patchbay_contract::Hub;
 use patchbay_media::MediaTime;
+use patchbay_outbound::Policy;
 use patchbay_rules::EndpointKind;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -47,6 +48,11 @@ impl Target {
 }
 
 impl Target {
+    /// Host and port that are dialled.
+    pub fn host(&self) -> (&str, u16) {
+        (&self.0.host, self.0.port)
+    }
+
     /// A server's words may repeat the stream's name, which is the key. What is shorter than a key can be is left alone.
     fn conceal(&self, words: &str) -> String {
         const KEY_MIN: usize = 6;
@@ -67,6 +73,15 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Where a push goes, and which hosts it may dial.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The server.
+    pub target: Target,
+    /// Which hosts may be dialled.
+    pub policy: Policy,
 }
 
 /// What a push does now.
@@ -149,18 +164,18 @@ pub struct Push {
 
 impl Push {
     /// Starts to push `stream`, as a sink of `kind`, whenever it is live.
-    pub fn start(hub: Arc<dyn Hub>, stream: StreamName, kind: EndpointKind, target: Target) -> Self {
+    pub fn start(hub: Arc<dyn Hub>, stream: StreamName, kind: EndpointKind, to: Destination) -> Self {
         let status = Status { state: State::Waiting, detail: String::new(), since: now(), connects: 0 };
-        let board = Board { status: Arc::new(Mutex::new(status)), stream, target: target.clone() };
+        let board = Board { status: Arc::new(Mutex::new(status)), stream, target: to.target.clone() };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(supervise::run(hub, kind, board.clone(), stop.clone()));
+        let task = tokio::spawn(supervise::run(hub, kind, to.clone(), board.clone(), stop.clone()));
         let last = board.clone();
         tokio::spawn(async move {
             // Also when the task panicked: nobody may take a dead push for a live one.
             let detail = if task.await.is_ok() { "" } else { "a fault of patchbay; the log has more" };
             last.set(State::Stopped, detail);
         });
-        Self { target, board, _stop: stop.drop_guard() }
+        Self { target: to.target, board, _stop: stop.drop_guard() }
     }
 
     /// What it does now.

@@ -9,17 +9,16 @@ use bytes::BytesMut;
 use patchbay_bus::{Event, Feed, Lag, Signal, Subscription, now};
 use patchbay_contract::Counters;
 use patchbay_media::{Frame, Kind, MediaTime, TrackInfo};
+use patchbay_outbound::DialError;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::Destination;
 use crate::proto::Error as ProtoError;
 use crate::proto::client::{ClientEvent, ClientSession, DEFAULT_CHUNK_SIZE, Mode};
-use crate::proto::url::RtmpUrl;
 use crate::{socket, wire};
 
-/// How long dialling may take.
-const DIAL_MAX: Duration = Duration::from_secs(5);
 /// How long the server may take from the dial to its yes.
 const ASK_MAX: Duration = Duration::from_secs(10);
 /// A server that takes or acknowledges no byte for this long is gone.
@@ -33,8 +32,8 @@ const WRITE_AT: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// Not even connected.
-    #[error("cannot connect: {0}")]
-    Dial(io::Error),
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// No answer.
     #[error("the server does not answer")]
     Silent,
@@ -91,13 +90,13 @@ struct Track {
 
 impl Sender {
     /// Dials, and asks until the server lets us publish.
-    pub(super) async fn connect(url: &RtmpUrl) -> Result<Self, Failure> {
-        let dial = timeout(DIAL_MAX, TcpStream::connect((url.host.as_str(), url.port)));
-        let stream = dial.await.map_err(|_| Failure::Silent)?.map_err(Failure::Dial)?;
+    pub(super) async fn connect(to: &Destination) -> Result<Self, Failure> {
+        let (host, port) = to.target.host();
+        let stream = to.policy.connect(host, port).await?;
         socket::prepare(&stream);
         // Noticed by the kernel, which sees acknowledgements that we do not. A comfort, as the others.
         _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALL));
-        let session = ClientSession::new(url.clone(), Mode::Publish, DEFAULT_CHUNK_SIZE, rand::random());
+        let session = ClientSession::new(to.target.0.clone(), Mode::Publish, DEFAULT_CHUNK_SIZE, rand::random());
         let (video, audio) = (Track::default(), Track::default());
         let mut this = Self { stream, session, input: BytesMut::new(), body: BytesMut::new(), video, audio, epoch: None };
         timeout(ASK_MAX, this.ask()).await.map_err(|_| Failure::Silent)??;

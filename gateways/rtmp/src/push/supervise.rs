@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::sender::{Failure, Sender, Source};
-use super::{Board, State};
+use super::{Board, Destination, State};
 use crate::fanout::lonely_and_young;
 
 /// First pause after a failure.
@@ -38,11 +38,11 @@ impl Pauses {
     }
 }
 
-pub(super) async fn run(hub: Arc<dyn Hub>, kind: EndpointKind, board: Board, stop: CancellationToken) {
+pub(super) async fn run(hub: Arc<dyn Hub>, kind: EndpointKind, to: Destination, board: Board, stop: CancellationToken) {
     let mut pauses = Pauses { failures: 0 };
     // Every wait below ends with `stop`, so that a live push can say goodbye first.
     while !stop.is_cancelled() {
-        one_leg(&hub, kind, &board, &stop, &mut pauses).await;
+        one_leg(&hub, kind, &to, &board, &stop, &mut pauses).await;
     }
 }
 
@@ -55,7 +55,7 @@ async fn rest(stop: &CancellationToken, pause: Duration) {
 }
 
 /// Holds one leg for as long as it lasts.
-async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) {
+async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, to: &Destination, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) {
     let caller = Caller { protocol: "push", agent: Some(board.target.to_string()), operator: true, ..Caller::default() };
     let request = PlayRequest { stream: board.stream.clone(), sink: kind.default_sink(), caller, wait: true };
     let leg = match hub.play(request).await {
@@ -72,7 +72,7 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &C
             board.set(State::Backoff, "the session was ended here");
             Cause::here("kicked")
         }
-        cause = push_while_live(&source, board, stop, pauses) => cause,
+        cause = push_while_live(&source, to, board, stop, pauses) => cause,
     };
     let kicked = cause.code == "kicked";
     leg.end(cause);
@@ -82,7 +82,7 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &C
 }
 
 /// Connects as often as it takes, until the stream ends.
-async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) -> Cause {
+async fn push_while_live(source: &Source, to: &Destination, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) -> Cause {
     loop {
         if stop.is_cancelled() {
             return Cause::here("stopped");
@@ -100,7 +100,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         }
         board.set(State::Connecting, "");
         let begun = Instant::now();
-        let failure = match connect_and_send(source, board, stop).await {
+        let failure = match connect_and_send(source, to, board, stop).await {
             Ok(reason) => {
                 pauses.failures = 0;
                 return Cause::here(reason);
@@ -116,10 +116,10 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
     }
 }
 
-async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationToken) -> Result<&'static str, Failure> {
+async fn connect_and_send(source: &Source, to: &Destination, board: &Board, stop: &CancellationToken) -> Result<&'static str, Failure> {
     let mut sender = tokio::select! {
         () = stop.cancelled() => return Ok("stopped"),
-        sender = Sender::connect(&board.target.0) => sender?,
+        sender = Sender::connect(to) => sender?,
     };
     board.set(State::Live, "");
     let result = tokio::select! {
