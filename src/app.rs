@@ -39,6 +39,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The RTMP gateway could not be opened.
+    #[error(transparent)]
+    Rtmp(#[from] patchbay_rtmp::BindError),
     /// The WebRTC gateway could not be opened.
     #[error("webrtc.listen: {0}")]
     Webrtc(#[from] patchbay_webrtc::BindError),
@@ -96,7 +99,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
     let hub: Arc<dyn Hub> = Arc::new(HubHandle(board.clone()));
     let bind = |key, address| move |source| Error::Bind { key, address, source };
     let listener = TcpListener::bind(config.http.listen).await.map_err(bind("http.listen", config.http.listen))?;
-    let rtmp = patchbay_rtmp::Gateway::bind(config.rtmp.clone(), hub.clone()).await.map_err(bind("rtmp.listen", config.rtmp.listen))?;
+    let rtmp = patchbay_rtmp::Gateway::bind(config.rtmp.clone(), hub.clone()).await?;
     let webrtc = patchbay_webrtc::Gateway::bind(config.webrtc.clone(), hub.clone())?;
     let h5 = patchbay_h5::Gateway::new(config.h5.clone(), hub.clone());
     // One line per gateway.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use patchbay_bus::StreamName;
@@ -26,7 +27,7 @@ pub struct PushView {
     pub stream: String,
     /// Where to, without the stream key.
     pub url: String,
-    /// `waiting`, `connecting`, `live`, `backoff`, `rejected` or `stopped`.
+    /// `waiting` (for the stream), `connecting`, `live`, `degraded`, `backoff`, `rejected` (by the server) or `stopped`.
     pub state: &'static str,
     /// Why, in the target's or our words.
     pub detail: String,
@@ -34,6 +35,10 @@ pub struct PushView {
     pub since_s: f64,
     /// Times it connected.
     pub connects: u64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Whether it goes to the backup.
+    pub on_backup: bool,
 }
 
 struct Entry {
@@ -92,8 +97,8 @@ impl Pushes {
     /// # Errors
     /// As [`Self::start`], and an address that may not be dialled. A name that does not resolve now may do so later.
     pub async fn start_requested(&self, name: &str, stream: &str, url: &str, kind: EndpointKind) -> Result<PushView, Refusal> {
-        let to = Destination { target: target(url)?, policy: self.policy.load().as_ref().clone() };
-        let (host, port) = to.target.host();
+        let to = Destination::new(target(url)?, self.policy.load().as_ref().clone());
+        let (host, port) = to.primary.host();
         if let Err(refused @ DialError::Refused { .. }) = to.policy.resolve(host, port).await {
             return Err(Refusal::new(Code::AddressRefused, refused.to_string()));
         }
@@ -102,8 +107,7 @@ impl Pushes {
 
     /// Starts a push of the configuration; what is wrong with it is logged.
     pub fn start_configured(&self, push: &config::Push) {
-        let to = target(&push.target()).map(|target| Destination { target, policy: Policy::ALL });
-        if let Err(refusal) = to.and_then(|to| self.start(&push.name, push.stream.as_str(), to, push.kind.into())) {
+        if let Err(refusal) = destination(push).and_then(|to| self.start(&push.name, push.stream.as_str(), to, push.kind.into())) {
             tracing::error!(push = %push.name, %refusal, "push not started");
         }
     }
@@ -124,6 +128,16 @@ impl Pushes {
     }
 }
 
+/// Where a push of the configuration goes.
+fn destination(push: &config::Push) -> Result<Destination, Refusal> {
+    Ok(Destination {
+        backup: push.backup_target().map(|url| target(&url)).transpose()?,
+        backup_hold: Duration::from_secs(push.backup_hold_s.into()),
+        ca_file: push.ca_file.clone(),
+        ..Destination::new(target(&push.target())?, Policy::ALL)
+    })
+}
+
 fn target(url: &str) -> Result<Target, Refusal> {
     Target::parse(url).map_err(|e| Refusal::new(Code::BadRequest, e.to_string()))
 }
@@ -138,5 +152,7 @@ fn view(name: &str, entry: &Entry) -> PushView {
         detail: status.detail,
         since_s: (patchbay_bus::now() - status.since).as_secs_f64(),
         connects: status.connects,
+        failures: status.failures,
+        on_backup: status.on_backup,
     }
 }

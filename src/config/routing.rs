@@ -1,6 +1,7 @@
 //! [`Route`] and [`Push`]: what stream names mean, and where streams are sent.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use patchbay_bus::StreamName;
 use patchbay_rtmp::proto::url::RtmpUrl;
@@ -80,11 +81,25 @@ pub struct Push {
     #[serde(deserialize_with = "stream_name")]
     #[schemars(with = "String")]
     pub stream: StreamName,
-    /// Server, application and, unless `stream_key` is given, stream to push to, as `rtmp://HOST[:PORT]/APP/STREAM`.
+    /// Server, application and, unless `stream_key` is given, stream to push to, as `rtmp://HOST[:PORT]/APP/STREAM`
+    /// or the same with `rtmps://`.
     pub url: PushUrl,
     /// Last part of the URL, where it is a secret. It is appended to `url` after a `/`.
     #[serde(default)]
     pub stream_key: Option<Secret>,
+    /// Another server of the same receiver, pushed to once `url` has failed three times in a row, and the other way round.
+    #[serde(default)]
+    pub backup_url: Option<PushUrl>,
+    /// Last part of the backup's URL; `stream_key` where that is not given.
+    #[serde(default)]
+    pub backup_stream_key: Option<Secret>,
+    /// How long the backup is kept before `url` is tried again, seconds. The backup is left only once that takes the stream.
+    #[serde(default = "backup_hold")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub backup_hold_s: u32,
+    /// Certificates (PEM) that vouch for an rtmps server; those of the machine where it is not given.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// Which kind of endpoint the receiver is, for the rule table.
     #[serde(default = "cdn")]
     pub kind: RtmpKind,
@@ -96,11 +111,24 @@ pub struct Push {
 impl Push {
     /// The whole URL. Holds the secret: for the wire, not for logs.
     pub fn target(&self) -> String {
-        match &self.stream_key {
-            Some(key) => format!("{}/{}", self.url.0.trim_end_matches('/'), key.reveal()),
-            None => self.url.0.clone(),
-        }
+        whole(&self.url, self.stream_key.as_ref())
     }
+
+    /// The same of the backup.
+    pub fn backup_target(&self) -> Option<String> {
+        self.backup_url.as_ref().map(|url| whole(url, self.backup_stream_key.as_ref().or(self.stream_key.as_ref())))
+    }
+}
+
+fn whole(url: &PushUrl, key: Option<&Secret>) -> String {
+    match key {
+        Some(key) => format!("{}/{}", url.0.trim_end_matches('/'), key.reveal()),
+        None => url.0.clone(),
+    }
+}
+
+fn backup_hold() -> u32 {
+    300
 }
 
 fn cdn() -> RtmpKind {
@@ -133,11 +161,7 @@ impl<'de> Deserialize<'de> for PushUrl {
 
 /// What is wrong with the whole URL of a push. Says nothing of the URL itself, which may hold a key.
 pub fn bad_target(url: &str) -> Option<String> {
-    let why = match RtmpUrl::parse(url) {
-        Ok(url) if url.tls => "rtmps is not supported yet".into(),
-        Ok(_) => return None,
-        Err(e) => e.to_string(),
-    };
+    let why = RtmpUrl::parse(url).err()?;
     Some(format!("{why}; expected rtmp://HOST[:PORT]/APP/STREAM, or without /STREAM where there is a stream_key"))
 }
 
@@ -163,6 +187,7 @@ pub fn example_rules() -> Json {
 pub fn example_pushes() -> Json {
     json!([{
         "name": "cdn-main", "stream": "live/demo", "url": "rtmp://cdn.example.org/live", "stream_key": "change-me-stream",
+        "backup_url": "rtmp://cdn2.example.org/live", "backup_hold_s": 300,
         "kind": "cdn", "enabled": true,
     }])
 }

@@ -13,11 +13,13 @@ use crate::auth;
 impl Config {
     /// The ports this configuration wants, each by the key that says so.
     pub fn claims(&self) -> Vec<Claim> {
-        vec![
+        let tls = self.rtmp.tls_listen.map(|address| Claim { owner: "rtmp.tls_listen", transport: Transport::Tcp, address });
+        let all = [
             Claim { owner: "http.listen", transport: Transport::Tcp, address: self.http.listen },
             Claim { owner: "rtmp.listen", transport: Transport::Tcp, address: self.rtmp.listen },
             Claim { owner: "webrtc.listen", transport: Transport::Udp, address: self.webrtc.listen },
-        ]
+        ];
+        all.into_iter().chain(tls).collect()
     }
 }
 
@@ -37,6 +39,13 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
         if !refused("stream_key") && !refused("stream_key_file") {
             problems.extend(routing::bad_target(&push.target()).map(|why| refuse(path.key("url"), why)));
         }
+        if !refused("backup_stream_key") && !refused("backup_stream_key_file") {
+            let backup = push.backup_target();
+            problems.extend(backup.and_then(|url| routing::bad_target(&url)).map(|why| refuse(path.key("backup_url"), why)));
+        }
+    }
+    if config.rtmp.tls_listen.is_some() && (config.rtmp.tls_cert_file.is_none() || config.rtmp.tls_key_file.is_none()) {
+        problems.push(refuse("rtmp.tls_listen".into(), "needs rtmp.tls_cert_file and rtmp.tls_key_file".into()));
     }
     for (i, route) in config.routes.iter().enumerate() {
         let both = [

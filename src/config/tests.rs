@@ -31,6 +31,9 @@ cache_s = 60
 calls_max = 8
 [rtmp]
 listen = "127.0.0.1:1936"
+tls_listen = "127.0.0.1:1937"
+tls_cert_file = "cert.pem"
+tls_key_file = "key.pem"
 [webrtc]
 listen = "127.0.0.1:8001"
 public_addresses = ["192.0.2.1"]
@@ -75,6 +78,10 @@ name = "cdn-main"
 stream = "live/demo"
 url = "rtmp://cdn.example.org/live"
 stream_key = "stream-key"
+backup_url = "rtmps://cdn2.example.org/live"
+backup_stream_key = "other-key"
+backup_hold_s = 60
+ca_file = "ca.pem"
 kind = "cdn"
 enabled = false
 "#;

@@ -74,6 +74,12 @@ async fn metrics(extract::State(state): extract::State<State>) -> String {
         let (from, video, audio) = (p.from.as_deref().unwrap_or("none"), action(&p.video), action(&p.audio));
         pairs.add(format!("{{from=\"{from}\",to=\"{}\",video=\"{video}\",audio=\"{audio}\"}}", p.to), 1.0);
     }
+    let mut pushes = Family::new("patchbay_pushes", "gauge", "Pushes by state.");
+    let mut failures = Family::new("patchbay_push_failures", "gauge", "Failures in a row of all pushes.");
+    for push in state.pushes.list() {
+        pushes.add(format!("{{state=\"{}\"}}", push.state), 1.0);
+        failures.add(String::new(), push.failures.into());
+    }
     let load = state.hub.load();
     let mut budget = Family::new("patchbay_transcode_budget_cores", "gauge", "Cores that transcoding may take.");
     budget.add(String::new(), load.budget_cores);
@@ -90,7 +96,7 @@ async fn metrics(extract::State(state): extract::State<State>) -> String {
     build.add(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0);
     // What the gateways count themselves, then what the ledger knows.
     let mut out = state.recorder.render();
-    for family in [build, streams, sessions, bytes, lost, pairs, renditions, cpu, budget, used, level, steps, refused] {
+    for family in [build, streams, sessions, pushes, failures, bytes, lost, pairs, renditions, cpu, budget, used, level, steps, refused] {
         family.render(&mut out);
     }
     out

@@ -150,8 +150,7 @@ fn fan_out(count: usize, span: Duration) {
 async fn nginx(gateway: &Running, count: usize, span: Duration) {
     let nginx = Nginx::start(&format!("bench-{count}")).await;
     let target = Target::parse(&nginx.url("live/bench")).unwrap();
-    let _push =
-        Push::start(gateway.hub.clone(), "live/bench".parse().unwrap(), EndpointKind::Cdn, Destination { target, policy: Policy::ALL });
+    let _push = Push::start(gateway.hub.clone(), "live/bench".parse().unwrap(), EndpointKind::Cdn, Destination::new(target, Policy::ALL));
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (begun, at) = (nginx.cpu(), Instant::now());
     tokio::time::sleep(span / 2).await;

@@ -3,6 +3,7 @@
 //! Owns the keys and their bounds. Refuses: to know what is done with them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -15,6 +16,14 @@ pub struct Config {
     /// TCP address of the RTMP server.
     #[schemars(extend("format" = "socket-address"))]
     pub listen: SocketAddr,
+    /// TCP address for RTMP over TLS (rtmps), such as `0.0.0.0:1936`; without one there is none. Needs `tls_cert_file` and
+    /// `tls_key_file`.
+    #[schemars(extend("format" = "socket-address"))]
+    pub tls_listen: Option<SocketAddr>,
+    /// Certificate of the server and those between it and a root, PEM. Read again when it changes, as is the key.
+    pub tls_cert_file: Option<PathBuf>,
+    /// Private key of that certificate, PEM.
+    pub tls_key_file: Option<PathBuf>,
     /// Chunk size announced to peers, bytes. Below 4096 every picture costs many headers.
     #[schemars(range(min = 128, max = 1_000_000))]
     pub chunk_size: u32,
@@ -45,6 +54,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::UNSPECIFIED, 1935).into(),
+            tls_listen: None,
+            tls_cert_file: None,
+            tls_key_file: None,
             chunk_size: 60_000,
             connections_max: 8_192,
             half_open_max: 512,

@@ -1,4 +1,4 @@
-//! [`Gateway`]: binds the port, accepts connections within bounds, and is what the hub sees.
+//! [`Gateway`]: binds the ports, accepts connections within bounds, and is what the hub sees.
 //!
 //! Owns every connection task: `run` returns when they are gone. Refuses: what happens on a connection.
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 use patchbay_bus::StreamName;
 use patchbay_contract::{GatewayFuture, Hub, Refusal};
 use patchbay_rules::EndpointKind;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -18,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::fanout::Muxes;
-use crate::{connection, http_flv, naming, socket};
+use crate::tls::Certificate;
+use crate::{connection, http_flv, naming};
 
 /// How long connections may take to say goodbye once asked to.
 const GOODBYE_MAX: Duration = Duration::from_secs(3);
@@ -41,31 +43,99 @@ impl Shared {
     }
 }
 
+/// Why the gateway cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A port cannot be had.
+    #[error("{key}: cannot listen on {address}: {source}; is another program using the port?")]
+    Port {
+        /// Configuration key of the port.
+        key: &'static str,
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no certificate for the port of RTMPS.
+    #[error("rtmp.tls_cert_file, rtmp.tls_key_file: {0}")]
+    Certificate(io::Error),
+}
+
+/// The ports.
+struct Ports {
+    plain: TcpListener,
+    tls: Option<(TcpListener, Arc<Certificate>)>,
+}
+
+/// A connection that was accepted, and what to do TLS with.
+type Accepted = (TcpStream, SocketAddr, Option<Arc<ServerConfig>>);
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Self, BindError> {
+        let tls = match (config.tls_listen, &config.tls_cert_file, &config.tls_key_file) {
+            (None, ..) => None,
+            (Some(address), Some(chain), Some(key)) => {
+                let certificate = Certificate::load(chain.clone(), key.clone()).await.map_err(BindError::Certificate)?;
+                Some((listen("rtmp.tls_listen", address).await?, certificate))
+            }
+            (Some(_), ..) => return Err(BindError::Certificate(io::Error::other("rtmp.tls_listen needs both"))),
+        };
+        Ok(Self { plain: listen("rtmp.listen", config.listen).await?, tls })
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        let secure = async {
+            match &self.tls {
+                Some((listener, certificate)) => {
+                    let (stream, peer) = listener.accept().await?;
+                    Ok((stream, peer, Some(certificate.current())))
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            plain = self.plain.accept() => plain.map(|(stream, peer)| (stream, peer, None)),
+            secure = secure => secure,
+        }
+    }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError::Port { key, address, source })
+}
+
 /// The RTMP and HTTP-FLV gateway.
 pub struct Gateway {
     shared: Arc<Shared>,
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     /// Taken by `run`.
-    listener: Mutex<Option<TcpListener>>,
+    ports: Mutex<Option<Ports>>,
 }
 
 impl Gateway {
-    /// Binds the port. Connections are served once [`patchbay_contract::Gateway::run`] is polled.
+    /// Binds the ports. Connections are served once [`patchbay_contract::Gateway::run`] is polled.
     ///
     /// # Errors
-    /// When the port cannot be had.
-    pub async fn bind(config: Config, hub: Arc<dyn Hub>) -> io::Result<Arc<Self>> {
-        let listener = TcpListener::bind(config.listen).await?;
-        let address = listener.local_addr()?;
+    /// When one cannot be had, or there is no certificate.
+    pub async fn bind(config: Config, hub: Arc<dyn Hub>) -> Result<Arc<Self>, BindError> {
+        let ports = Ports::bind(&config).await?;
+        let address = ports.plain.local_addr().unwrap_or(config.listen);
+        let tls_address = ports.tls.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
         let muxes = Arc::new(Muxes::new(config.coalesce()));
         let half_open = Arc::new(Semaphore::new(config.half_open_max as usize));
         let shared = Arc::new(Shared { config, hub, muxes, half_open });
-        Ok(Arc::new(Self { shared, address, listener: Mutex::new(Some(listener)) }))
+        Ok(Arc::new(Self { shared, address, tls_address, ports: Mutex::new(Some(ports)) }))
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for TLS, if it does.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 }
 
@@ -79,24 +149,28 @@ impl patchbay_contract::Gateway for Gateway {
     }
 
     fn run(self: Arc<Self>, shutdown: CancellationToken) -> GatewayFuture {
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = self.shared.clone();
         Box::pin(async move {
-            let listener = listener.ok_or_else(|| io::Error::other("the rtmp gateway runs already"))?;
-            accept(&listener, &shared, shutdown).await;
+            let ports = ports.ok_or_else(|| io::Error::other("the rtmp gateway runs already"))?;
+            if let Some((_, certificate)) = &ports.tls {
+                let (certificate, shutdown) = (certificate.clone(), shutdown.clone());
+                tokio::spawn(async move { shutdown.run_until_cancelled(certificate.follow()).await });
+            }
+            accept(&ports, &shared, shutdown).await;
             Ok(())
         })
     }
 }
 
-async fn accept(listener: &TcpListener, shared: &Arc<Shared>, shutdown: CancellationToken) {
+async fn accept(ports: &Ports, shared: &Arc<Shared>, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(stream, peer, shared, &mut connections, &shutdown),
+            accepted = ports.accept() => match accepted {
+                Ok(accepted) => admit(accepted, shared, &mut connections, &shutdown),
                 Err(error) => {
                     // Of one connection, or out of descriptors: neither is a reason to stop listening.
                     tracing::warn!(%error, "accept failed");
@@ -111,7 +185,7 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, shutdown: Cancella
     }
 }
 
-fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, connections: &mut JoinSet<()>, shutdown: &CancellationToken) {
+fn admit((stream, peer, tls): Accepted, shared: &Arc<Shared>, connections: &mut JoinSet<()>, shutdown: &CancellationToken) {
     let open = connections.len();
     let limit = shared.config.connections_max as usize;
     let permit = shared.half_open.clone().try_acquire_owned();
@@ -121,6 +195,5 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, connections:
         metrics::counter!("patchbay_rtmp_connections_refused_total").increment(1);
         return;
     };
-    socket::prepare(&stream);
-    connections.spawn(connection::serve(shared.clone(), stream, peer, permit, shutdown.clone()));
+    connections.spawn(connection::serve(shared.clone(), stream, tls, peer, permit, shutdown.clone()));
 }

@@ -6,7 +6,7 @@
 //!   them into an FLV byte stream.
 //! - `ingest` turns a publisher's tags into frames on the bus, `fanout` turns frames into bytes that
 //!   all viewers of the same tracks share.
-//! - [`Gateway`] binds the port; `connection` serves RTMP peers, `http_flv` HTTP and WebSocket viewers.
+//! - [`Gateway`] binds the ports, RTMP and RTMPS; `connection` serves RTMP peers, `http_flv` HTTP and WebSocket viewers.
 //! - [`push`] sends streams to other servers.
 //!
 //! What it refuses: RTMPE, RTMPT, AMF3 values (AMF3 *command messages* that carry AMF0 are fine),
@@ -26,7 +26,8 @@ pub mod proto;
 pub mod push;
 
 mod socket;
+mod tls;
 mod wire;
 
 pub use config::Config;
-pub use gateway::Gateway;
+pub use gateway::{BindError, Gateway};

@@ -90,10 +90,14 @@ pub(crate) fn frame(info: &TrackInfo, frame: &Frame, out: &mut BytesMut) -> bool
     true
 }
 
-/// FLV timestamp of a bus time, milliseconds since `epoch`; what lies before it is pulled up to it.
+/// Milliseconds from `epoch` to a bus time; what lies before it is pulled up to it.
+pub(crate) fn millis(time: MediaTime, epoch: MediaTime) -> i64 {
+    (time.to_ticks(1_000) - epoch.to_ticks(1_000)).max(0)
+}
+
+/// The same as an FLV timestamp, which wraps after 49.7 days.
 pub(crate) fn timestamp(time: MediaTime, epoch: MediaTime) -> u32 {
-    // Wraps after 49.7 days, as the field does.
-    (time.to_ticks(1_000) - epoch.to_ticks(1_000)).max(0) as u64 as u32
+    millis(time, epoch) as u32
 }
 
 /// `onMetaData` of a pair of tracks.

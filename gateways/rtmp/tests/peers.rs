@@ -84,12 +84,7 @@ async fn gstreamer_publishes() {
 }
 
 fn push(gateway: &Running, stream: &str, url: &str) -> Push {
-    Push::start(
-        gateway.hub.clone(),
-        stream.parse().unwrap(),
-        EndpointKind::Cdn,
-        Destination { target: Target::parse(url).unwrap(), policy: Policy::ALL },
-    )
+    Push::start(gateway.hub.clone(), stream.parse().unwrap(), EndpointKind::Cdn, Destination::new(Target::parse(url).unwrap(), Policy::ALL))
 }
 
 async fn wait_state(push: &Push, state: State) {

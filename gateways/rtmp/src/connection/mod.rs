@@ -18,15 +18,17 @@ use bytes::BytesMut;
 use patchbay_bus::{EndReason, StreamName as BusName};
 use patchbay_contract::{Caller, Code, Leg, PlayRequest, Publication, PublishRequest, Refusal};
 use patchbay_rules::EndpointKind;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Shared;
+use crate::naming;
 use crate::proto::Error as ProtoError;
-use crate::proto::server::{self, Connect, Event, ServerConfig, ServerSession, StreamName};
-use crate::{naming, socket};
+use crate::proto::server::{self, Connect, Event, ServerConfig as SessionConfig, ServerSession, StreamName};
+use crate::socket::{self, Socket};
 
 /// What is read at once from strangers and players, bytes.
 const READ_SMALL: usize = 4 << 10;
@@ -62,7 +64,7 @@ pub(crate) enum Ended {
 /// The socket and its session.
 struct Connection {
     shared: Arc<Shared>,
-    stream: Arc<TcpStream>,
+    socket: Socket,
     peer: SocketAddr,
     session: ServerSession,
     input: BytesMut,
@@ -81,16 +83,24 @@ enum Role {
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
     peer: SocketAddr,
     half_open: OwnedSemaphorePermit,
     shutdown: CancellationToken,
 ) {
-    let config = ServerConfig { chunk_size: shared.config.chunk_size, streams: 4, ..ServerConfig::default() };
+    let deadline = Instant::now() + shared.config.handshake_timeout();
+    let socket = match secure(stream, tls, deadline, &shutdown).await {
+        Ok(socket) => socket,
+        Err(ended) => {
+            tracing::info!(%peer, %ended, "rtmp connection ended in its TLS handshake");
+            return;
+        }
+    };
+    let config = SessionConfig { chunk_size: shared.config.chunk_size, streams: 4, ..SessionConfig::default() };
     let session = ServerSession::new(config, rand::random());
     let connect = Connect::default();
-    let stream = Arc::new(stream);
-    let mut connection = Connection { shared, stream, peer, session, input: BytesMut::new(), read_size: READ_SMALL, connect, shutdown };
-    let ended = connection.run(half_open).await;
+    let mut connection = Connection { shared, socket, peer, session, input: BytesMut::new(), read_size: READ_SMALL, connect, shutdown };
+    let ended = connection.run(half_open, deadline).await;
     match &ended {
         Ended::Closed | Ended::Shutdown | Ended::StreamOver(_) => tracing::debug!(%peer, %ended, "rtmp connection ended"),
         _ => tracing::info!(%peer, %ended, "rtmp connection ended"),
@@ -98,15 +108,28 @@ pub(crate) async fn serve(
     if !matches!(ended, Ended::Closed | Ended::Socket(_)) {
         // What was said last must still arrive.
         _ = connection.write_output().await;
-        socket::close(&connection.stream).await;
+        socket::close(&connection.socket).await;
+    }
+}
+
+/// The socket, with its TLS handshake done where there is to be one.
+async fn secure(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    deadline: Instant,
+    shutdown: &CancellationToken,
+) -> Result<Socket, Ended> {
+    let Some(config) = tls else { return Ok(Socket::plain(stream)) };
+    tokio::select! {
+        () = shutdown.cancelled() => Err(Ended::Shutdown),
+        secured = timeout_at(deadline, Socket::accept(stream, config)) => Ok(secured.map_err(|_| Ended::HalfOpen)??),
     }
 }
 
 impl Connection {
-    async fn run(&mut self, half_open: OwnedSemaphorePermit) -> Ended {
+    async fn run(&mut self, half_open: OwnedSemaphorePermit, mut deadline: Instant) -> Ended {
         let mut half_open = Some(half_open);
         loop {
-            let deadline = Instant::now() + self.shared.config.handshake_timeout();
             let shutdown = self.shutdown.clone();
             let role = tokio::select! {
                 () = shutdown.cancelled() => return Ended::Shutdown,
@@ -126,6 +149,7 @@ impl Connection {
                 return ended;
             }
             self.read_size = READ_SMALL;
+            deadline = Instant::now() + self.shared.config.handshake_timeout();
         }
     }
 
@@ -195,7 +219,7 @@ impl Connection {
     /// Reads once. Nothing is lost when this is dropped while it waits.
     async fn read(&mut self) -> Result<(), Ended> {
         loop {
-            self.stream.readable().await?;
+            self.socket.readable().await?;
             if self.try_read()? {
                 return Ok(());
             }
@@ -207,7 +231,7 @@ impl Connection {
         if self.input.capacity() < self.read_size / 4 {
             self.input.reserve(self.read_size);
         }
-        match self.stream.try_read_buf(&mut self.input) {
+        match self.socket.try_read_buf(&mut self.input) {
             Ok(0) => Err(Ended::Closed),
             Ok(_) => {
                 self.session.receive(self.input.split().freeze());
@@ -224,7 +248,7 @@ impl Connection {
         if output.is_empty() {
             return Ok(());
         }
-        socket::write_all(&self.stream, &mut vec![output], self.stall()).await?;
+        socket::write_all(&self.socket, &mut vec![output], self.stall()).await?;
         Ok(())
     }
 

@@ -16,7 +16,10 @@ impl Connection {
     pub(super) async fn play(&mut self, stream_id: u32, leg: Leg) -> Result<(), Ended> {
         let form = Form::Rtmp { chunk_size: self.session.chunk_size(), stream_id };
         let config = &self.shared.config;
-        let mut viewer = Viewer::new(leg, Arc::clone(&self.shared.muxes), form, config.lag_max()).with_socket(self.stream.clone());
+        let mut viewer = Viewer::new(leg, Arc::clone(&self.shared.muxes), form, config.lag_max());
+        if let Some(socket) = self.socket.lendable() {
+            viewer = viewer.with_socket(socket);
+        }
         let (cancelled, shutdown) = (viewer.leg().cancelled().clone(), self.shutdown.clone());
         let result = tokio::select! {
             () = cancelled.cancelled() => Err((Ended::Shutdown, Cause::here("kicked"))),
@@ -44,7 +47,7 @@ impl Connection {
         self.write_output().await?;
         loop {
             let ready = tokio::select! {
-                readable = self.stream.readable() => {
+                readable = self.socket.readable() => {
                     readable?;
                     if self.try_read()? {
                         if self.asked(stream_id, viewer, &mut pieces, &mut paused)? {
@@ -57,7 +60,7 @@ impl Connection {
                 ready = viewer.ready(&mut pieces), if !paused => ready,
             };
             match ready {
-                Ready::Send => socket::write_all(&self.stream, &mut pieces, self.stall()).await?,
+                Ready::Send => socket::write_all(&self.socket, &mut pieces, self.stall()).await?,
                 Ready::Ended(reason) => {
                     self.session.end_play(stream_id);
                     return Err(Ended::StreamOver(reason));
@@ -72,7 +75,7 @@ impl Connection {
         if !output.is_empty() {
             viewer.recall(pieces);
             pieces.push(output);
-            socket::write_all(&self.stream, pieces, self.stall()).await?;
+            socket::write_all(&self.socket, pieces, self.stall()).await?;
         }
         Ok(())
     }

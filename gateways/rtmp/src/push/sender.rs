@@ -1,6 +1,7 @@
 //! [`Sender`]: one connection to a server that we publish to.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,20 +10,26 @@ use bytes::BytesMut;
 use patchbay_bus::{Event, Feed, Lag, Signal, Subscription, now};
 use patchbay_contract::Counters;
 use patchbay_media::{Frame, Kind, MediaTime, TrackInfo};
-use patchbay_outbound::DialError;
+use patchbay_outbound::{DialError, tls};
 use socket2::SockRef;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::Destination;
+use super::{Destination, Target};
 use crate::proto::Error as ProtoError;
 use crate::proto::client::{ClientEvent, ClientSession, DEFAULT_CHUNK_SIZE, Mode};
-use crate::{socket, wire};
+use crate::socket::{self, Socket};
+use crate::wire;
 
 /// How long the server may take from the dial to its yes.
 const ASK_MAX: Duration = Duration::from_secs(10);
-/// A server that takes or acknowledges no byte for this long is gone.
-const STALL: Duration = Duration::from_secs(5);
+/// A server that acknowledges no byte of what waits for it for this long is gone.
+const STALL: Duration = Duration::from_millis(4_500);
+/// One that does not for this long is slow.
+const SLOW: Duration = Duration::from_millis(1_500);
+/// How long a push that lost frames is called degraded.
+const LOSS_SHOWN: Duration = Duration::from_secs(10);
+/// How often its progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Behind the stream by more than this: go on with the newest group.
 const LAG_MAX: Duration = Duration::from_secs(5);
 /// Bytes that are collected before they are written.
@@ -46,8 +53,11 @@ pub(super) enum Failure {
     /// The connection broke.
     #[error("connection lost: {0}")]
     Socket(#[from] io::Error),
+    /// No encrypted connection to the right server.
+    #[error("TLS: {0}")]
+    Tls(io::Error),
     /// The server takes no more bytes.
-    #[error("the server takes no more data")]
+    #[error("the server takes no more data: nothing was acknowledged for {} s", STALL.as_secs_f32())]
     Wedged,
     /// The server closed the connection.
     #[error("the server closed the connection")]
@@ -69,9 +79,32 @@ pub(super) struct Source {
     pub(super) counters: Arc<Counters>,
 }
 
+/// How well a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Good,
+    /// The server takes data more slowly than it comes.
+    Slow,
+    /// Frames were left out because it did.
+    Losing,
+    /// The source is away, and may come back.
+    Sourceless,
+}
+
+/// Who hears how it goes.
+pub(super) type Tell<'a> = &'a (dyn Fn(Health) + Sync);
+
+/// Whether what was written arrives.
+struct Progress {
+    acknowledged: u64,
+    since: Instant,
+    lost: Option<Instant>,
+}
+
 /// A connection that may publish.
 pub(super) struct Sender {
-    stream: TcpStream,
+    socket: Socket,
+    progress: Progress,
     session: ClientSession,
     input: BytesMut,
     body: BytesMut,
@@ -84,21 +117,28 @@ pub(super) struct Sender {
 #[derive(Default)]
 struct Track {
     info: Option<Arc<TrackInfo>>,
-    /// The last timestamp: no server takes one that steps back.
-    last: u32,
+    /// The last timestamp, before it wraps: no server takes one that steps back.
+    last: i64,
 }
 
 impl Sender {
     /// Dials, and asks until the server lets us publish.
-    pub(super) async fn connect(to: &Destination) -> Result<Self, Failure> {
-        let (host, port) = to.target.host();
+    pub(super) async fn connect(to: &Destination, target: &Target) -> Result<Self, Failure> {
+        let (host, port) = target.host();
         let stream = to.policy.connect(host, port).await?;
-        socket::prepare(&stream);
-        // Noticed by the kernel, which sees acknowledgements that we do not. A comfort, as the others.
-        _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALL));
-        let session = ClientSession::new(to.target.0.clone(), Mode::Publish, DEFAULT_CHUNK_SIZE, rand::random());
+        // After we gave it up, the kernel is to do so as well. A comfort.
+        _ = SockRef::from(&stream).set_tcp_user_timeout(Some(2 * STALL));
+        let socket = if target.url().tls {
+            let config = tls::client(to.ca_file.clone()).await.map_err(Failure::Tls)?;
+            let secure = timeout(ASK_MAX, Socket::connect(stream, config, host));
+            secure.await.map_err(|_| Failure::Silent)?.map_err(Failure::Tls)?
+        } else {
+            Socket::plain(stream)
+        };
+        let progress = Progress { acknowledged: 0, since: Instant::now(), lost: None };
+        let session = ClientSession::new(target.url().clone(), Mode::Publish, DEFAULT_CHUNK_SIZE, rand::random());
         let (video, audio) = (Track::default(), Track::default());
-        let mut this = Self { stream, session, input: BytesMut::new(), body: BytesMut::new(), video, audio, epoch: None };
+        let mut this = Self { socket, progress, session, input: BytesMut::new(), body: BytesMut::new(), video, audio, epoch: None };
         timeout(ASK_MAX, this.ask()).await.map_err(|_| Failure::Silent)??;
         Ok(this)
     }
@@ -106,36 +146,42 @@ impl Sender {
     async fn ask(&mut self) -> Result<(), Failure> {
         while !self.session.is_started() {
             self.events()?;
-            self.write().await?;
+            self.write(&|_| {}).await?;
             if !self.session.is_started() {
-                self.stream.readable().await?;
+                self.socket.readable().await?;
                 self.read()?;
             }
         }
         Ok(())
     }
 
-    /// Sends until the stream ends; says how it ended.
-    pub(super) async fn send(&mut self, source: &Source) -> Result<&'static str, Failure> {
+    /// Sends until the stream ends; says how it ended. `tell` hears how it goes.
+    pub(super) async fn send(&mut self, source: &Source, tell: Tell<'_>) -> Result<&'static str, Failure> {
         let mut subscription = Subscription::new(&source.feed, Lag::Skip(LAG_MAX), Arc::new(Signal::new()));
         let value = source.feed.get();
         let info = |point: Option<patchbay_bus::Point>| point.and_then(|p| p.track.info()).map(|(info, _)| info);
         (self.video.info, self.audio.info) = (info(value.video), info(value.audio));
         self.metadata()?;
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let mut event = tokio::select! {
-                readable = self.stream.readable() => {
+                _ = look.tick() => {
+                    tell(self.look(source)?);
+                    continue;
+                }
+                readable = self.socket.readable() => {
                     readable?;
                     self.read()?;
                     self.events()?;
-                    self.write().await?;
+                    self.write(tell).await?;
                     continue;
                 }
                 event = subscription.next() => Some(event),
             };
             while let Some(next) = event {
                 if let Event::End(reason) = next {
-                    self.write().await?;
+                    self.write(tell).await?;
                     return Ok(reason.code());
                 }
                 self.take(next, source)?;
@@ -144,15 +190,15 @@ impl Sender {
                 }
                 event = subscription.poll();
             }
-            self.write().await?;
+            self.write(tell).await?;
         }
     }
 
     /// Says goodbye.
     pub(super) async fn finish(mut self) -> Result<(), Failure> {
         self.session.finish();
-        self.write().await?;
-        socket::close(&self.stream).await;
+        self.write(&|_| {}).await?;
+        socket::close(&self.socket).await;
         Ok(())
     }
 
@@ -174,6 +220,7 @@ impl Sender {
             }
             Event::Gap(_, frames) => {
                 source.counters.skipped.fetch_add(frames, Ordering::Relaxed);
+                self.progress.lost = Some(Instant::now());
                 Ok(())
             }
             Event::End(_) => Ok(()),
@@ -211,13 +258,15 @@ impl Sender {
             return Ok(0);
         }
         let track = self.track(kind);
-        track.last = track.last.max(wire::timestamp(frame.dts, epoch));
+        track.last = track.last.max(wire::millis(frame.dts, epoch));
         let last = track.last;
         self.send_body(kind, last)?;
         Ok(self.body.len())
     }
 
-    fn send_body(&mut self, kind: Kind, timestamp: u32) -> Result<(), Failure> {
+    fn send_body(&mut self, kind: Kind, millis: i64) -> Result<(), Failure> {
+        // Wraps after 49.7 days, as the field does.
+        let timestamp = millis as u32;
         match kind {
             Kind::Video => self.session.send_video(timestamp, &self.body)?,
             Kind::Audio => self.session.send_audio(timestamp, &self.body)?,
@@ -238,7 +287,7 @@ impl Sender {
         if self.input.capacity() < 1 << 10 {
             self.input.reserve(4 << 10);
         }
-        match self.stream.try_read_buf(&mut self.input) {
+        match self.socket.try_read_buf(&mut self.input) {
             Ok(0) => Err(Failure::Closed),
             Ok(_) => {
                 self.session.receive(self.input.split().freeze());
@@ -249,14 +298,47 @@ impl Sender {
         }
     }
 
-    async fn write(&mut self) -> Result<(), Failure> {
+    async fn write(&mut self, tell: Tell<'_>) -> Result<(), Failure> {
         let output = self.session.take_output();
         if output.is_empty() {
             return Ok(());
         }
-        socket::write_all(&self.stream, &mut vec![output], STALL).await.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => Failure::Wedged,
-            _ => error.into(),
+        let (socket, progress, mut pieces) = (&self.socket, &mut self.progress, vec![output]);
+        let mut writing = pin!(socket::write_all(socket, &mut pieces, STALL));
+        loop {
+            match timeout(LOOK_EVERY, &mut writing).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::Wedged),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => match progress.stalled(socket) {
+                    stalled if stalled >= STALL => return Err(Failure::Wedged),
+                    stalled if stalled >= SLOW => tell(Health::Slow),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    fn look(&mut self, source: &Source) -> Result<Health, Failure> {
+        let stalled = self.progress.stalled(&self.socket);
+        let value = source.feed.get();
+        Ok(match stalled {
+            _ if stalled >= STALL => return Err(Failure::Wedged),
+            _ if stalled >= SLOW => Health::Slow,
+            _ if self.progress.lost.is_some_and(|at| at.elapsed() < LOSS_SHOWN) => Health::Losing,
+            _ if value.video.is_none() && value.audio.is_none() => Health::Sourceless,
+            _ => Health::Good,
         })
+    }
+}
+
+impl Progress {
+    /// How long nothing of what waits has been acknowledged.
+    fn stalled(&mut self, socket: &Socket) -> Duration {
+        let (acknowledged, queued) = socket.acknowledged();
+        if queued == 0 || acknowledged != self.acknowledged {
+            (self.acknowledged, self.since) = (acknowledged, Instant::now());
+        }
+        self.since.elapsed()
     }
 }

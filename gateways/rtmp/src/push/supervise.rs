@@ -1,5 +1,6 @@
 //! The life of a push: wait for the stream, connect, send, and come back after failures with growing pauses.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +10,12 @@ use patchbay_rules::EndpointKind;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::sender::{Failure, Sender, Source};
+use super::sender::{Failure, Health, Sender, Source};
 use super::{Board, Destination, State};
 use crate::fanout::lonely_and_young;
 
-/// First pause after a failure.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// Longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Failures in a row after which the other server is tried.
+pub(super) const FAILURES_MAX: u32 = 3;
 /// A connection that lasted this long was a good one: the next failure begins with the first pause again.
 const GOOD: Duration = Duration::from_secs(10);
 /// How long a stream that has just begun may take to show its second track.
@@ -26,23 +25,39 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Growing pauses.
 struct Pauses {
-    failures: u32,
+    bounds: RangeInclusive<Duration>,
+    doublings: u32,
 }
 
 impl Pauses {
-    /// The next pause: doubled each time, and spread so that pushes that failed together do not return together.
+    fn new(bounds: RangeInclusive<Duration>) -> Self {
+        Self { bounds, doublings: 0 }
+    }
+
+    fn longest(&self) -> Duration {
+        self.bounds.start().saturating_mul(1 << self.doublings.min(5)).min(*self.bounds.end())
+    }
+
+    /// The next pause, anything up to a bound that doubles each time: pushes that failed together do not return together.
     fn next(&mut self) -> Duration {
-        let doubled = PAUSE_MIN.saturating_mul(1 << self.failures.min(5)).min(PAUSE_MAX);
-        self.failures = self.failures.saturating_add(1);
-        doubled.mul_f64(rand::random_range(0.75..1.0)).max(PAUSE_MIN)
+        let longest = self.longest();
+        self.doublings = self.doublings.saturating_add(1);
+        rand::random_range(*self.bounds.start()..=longest)
+    }
+
+    /// The next pause after a no, which asking often makes no yes.
+    fn next_after_no(&mut self) -> Duration {
+        self.doublings = self.doublings.saturating_add(2);
+        let longest = self.longest();
+        rand::random_range(longest / 2..=longest)
     }
 }
 
-pub(super) async fn run(hub: Arc<dyn Hub>, kind: EndpointKind, to: Destination, board: Board, stop: CancellationToken) {
-    let mut pauses = Pauses { failures: 0 };
+pub(super) async fn run(hub: Arc<dyn Hub>, kind: EndpointKind, board: Board, stop: CancellationToken) {
+    let mut pauses = Pauses::new(board.to.pauses.clone());
     // Every wait below ends with `stop`, so that a live push can say goodbye first.
     while !stop.is_cancelled() {
-        one_leg(&hub, kind, &to, &board, &stop, &mut pauses).await;
+        one_leg(&hub, kind, &board, &stop, &mut pauses).await;
     }
 }
 
@@ -55,8 +70,8 @@ async fn rest(stop: &CancellationToken, pause: Duration) {
 }
 
 /// Holds one leg for as long as it lasts.
-async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, to: &Destination, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) {
-    let caller = Caller { protocol: "push", agent: Some(board.target.to_string()), operator: true, ..Caller::default() };
+async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) {
+    let caller = Caller { protocol: "push", agent: Some(board.to.primary.to_string()), operator: true, ..Caller::default() };
     let request = PlayRequest { stream: board.stream.clone(), sink: kind.default_sink(), caller, wait: true };
     let leg = match hub.play(request).await {
         Ok(leg) => leg,
@@ -72,7 +87,7 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, to: &Destination, board
             board.set(State::Backoff, "the session was ended here");
             Cause::here("kicked")
         }
-        cause = push_while_live(&source, to, board, stop, pauses) => cause,
+        cause = push_while_live(&source, board, stop, pauses) => cause,
     };
     let kicked = cause.code == "kicked";
     leg.end(cause);
@@ -82,7 +97,7 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, to: &Destination, board
 }
 
 /// Connects as often as it takes, until the stream ends.
-async fn push_while_live(source: &Source, to: &Destination, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) -> Cause {
+async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) -> Cause {
     loop {
         if stop.is_cancelled() {
             return Cause::here("stopped");
@@ -100,36 +115,79 @@ async fn push_while_live(source: &Source, to: &Destination, board: &Board, stop:
         }
         board.set(State::Connecting, "");
         let begun = Instant::now();
-        let failure = match connect_and_send(source, to, board, stop).await {
+        let failure = match connect_and_send(source, board, stop).await {
             Ok(reason) => {
-                pauses.failures = 0;
+                pauses.doublings = 0;
                 return Cause::here(reason);
             }
             Err(failure) => failure,
         };
         if begun.elapsed() > GOOD {
-            pauses.failures = 0;
+            pauses.doublings = 0;
+            board.lock().failures = 0;
         }
-        let state = if matches!(failure, Failure::Refused(_)) { State::Rejected } else { State::Backoff };
+        let (state, pause) = match failure {
+            // Its wish, not a fault.
+            Failure::Reconnect if begun.elapsed() > GOOD => (State::Connecting, Duration::ZERO),
+            Failure::Refused(_) => (State::Rejected, pauses.next_after_no()),
+            _ => (State::Backoff, pauses.next()),
+        };
         board.set(state, &failure);
-        rest(stop, pauses.next()).await;
+        board.failed();
+        rest(stop, pause).await;
     }
 }
 
-async fn connect_and_send(source: &Source, to: &Destination, board: &Board, stop: &CancellationToken) -> Result<&'static str, Failure> {
+async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationToken) -> Result<&'static str, Failure> {
+    let on_backup = board.lock().on_backup;
     let mut sender = tokio::select! {
         () = stop.cancelled() => return Ok("stopped"),
-        sender = Sender::connect(to) => sender?,
+        sender = Sender::connect(&board.to, board.to.of(on_backup)) => sender?,
     };
-    board.set(State::Live, "");
+    board.connected();
+    if on_backup {
+        let back = tokio::select! {
+            () = stop.cancelled() => None,
+            result = send(&mut sender, source, board) => return goodbye(sender, result).await,
+            primary = primary_again(&board.to) => Some(primary),
+        };
+        let Some(primary) = back else { return goodbye(sender, Ok("stopped")).await };
+        _ = goodbye(std::mem::replace(&mut sender, primary), Ok("back")).await;
+        board.lock().on_backup = false;
+        board.connected();
+    }
     let result = tokio::select! {
         () = stop.cancelled() => Ok("stopped"),
-        result = sender.send(source) => result,
+        result = send(&mut sender, source, board) => result,
     };
+    goodbye(sender, result).await
+}
+
+async fn send(sender: &mut Sender, source: &Source, board: &Board) -> Result<&'static str, Failure> {
+    let tell = |health| match health {
+        Health::Good => board.set(State::Live, ""),
+        Health::Slow => board.set(State::Degraded, "the server takes data slowly"),
+        Health::Losing => board.set(State::Degraded, "frames were left out because the server took data too slowly"),
+        Health::Sourceless => board.set(State::Degraded, "the source is away; the connection is kept"),
+    };
+    sender.send(source, &tell).await
+}
+
+async fn goodbye(sender: Sender, result: Result<&'static str, Failure>) -> Result<&'static str, Failure> {
     if result.is_ok() {
         _ = tokio::time::timeout(GOODBYE, sender.finish()).await;
     }
     result
+}
+
+/// A connection to the primary, once the backup has served for a while and the primary takes it. The backup serves until then.
+async fn primary_again(to: &Destination) -> Sender {
+    loop {
+        sleep(to.backup_hold).await;
+        if let Ok(sender) = Sender::connect(to, &to.primary).await {
+            return sender;
+        }
+    }
 }
 
 fn is_live(feed: &Feed) -> bool {
@@ -166,11 +224,20 @@ async fn wait_live(feed: &Arc<Feed>) {
 mod tests {
     use super::*;
 
+    const BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+
     #[test]
-    fn pauses_grow_from_one_to_thirty_seconds() {
-        let mut pauses = Pauses { failures: 0 };
+    fn pauses_grow_within_their_bounds() {
+        let mut pauses = Pauses::new(BOUNDS);
         let all: Vec<Duration> = (0..12).map(|_| pauses.next()).collect();
-        assert!(all.iter().all(|p| (PAUSE_MIN..=PAUSE_MAX).contains(p)), "{all:?}");
-        assert!(all[0] < Duration::from_secs(2) && all[11] > Duration::from_secs(20), "{all:?}");
+        assert!(all.iter().all(|p| BOUNDS.contains(p)), "{all:?}");
+        assert_eq!((all[0], pauses.longest()), (*BOUNDS.start(), *BOUNDS.end()), "{all:?}");
+    }
+
+    #[test]
+    fn a_no_is_asked_again_slowly() {
+        let mut pauses = Pauses::new(BOUNDS);
+        let all: Vec<Duration> = (0..6).map(|_| pauses.next_after_no()).collect();
+        assert!(all[0] >= Duration::from_secs(2) && all[5] >= Duration::from_secs(15) && all.iter().all(|p| BOUNDS.contains(p)), "{all:?}");
     }
 }

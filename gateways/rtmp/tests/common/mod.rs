@@ -169,6 +169,7 @@ pub struct Running {
     pub hub: Arc<TestHub>,
     pub rtmp: SocketAddr,
     pub http: SocketAddr,
+    pub rtmps: Option<SocketAddr>,
     pub shutdown: CancellationToken,
     pub run: tokio::task::JoinHandle<()>,
 }
@@ -178,14 +179,14 @@ impl Running {
         let hub = TestHub::new(key);
         let config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..config };
         let gateway = Gateway::bind(config, hub.clone()).await.unwrap();
-        let (rtmp, shutdown) = (gateway.local_addr(), CancellationToken::new());
+        let (rtmp, rtmps, shutdown) = (gateway.local_addr(), gateway.tls_addr(), CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = listener.local_addr().unwrap();
         let routes = gateway.clone().routes();
         tokio::spawn(async move { axum::serve(listener, routes).await });
         let running = gateway.run(shutdown.clone());
         let run = tokio::spawn(async move { running.await.unwrap() });
-        Self { hub, rtmp, http, shutdown, run }
+        Self { hub, rtmp, rtmps, http, shutdown, run }
     }
 
     pub fn rtmp_url(&self, stream: &str) -> String {

@@ -1,0 +1,108 @@
+//! [`Target`] and [`Destination`]: where a push goes, and how.
+//!
+//! Refuses: to show a stream key to anybody but the server.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use patchbay_outbound::Policy;
+
+use crate::proto::url::{RtmpUrl, UrlError};
+
+/// A server and what it is to call the stream.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target(RtmpUrl);
+
+impl Target {
+    /// Parses `rtmp://HOST[:PORT]/APP/STREAM[?QUERY]`, or the same with `rtmps`.
+    ///
+    /// # Errors
+    /// See [`UrlError`].
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        RtmpUrl::parse(text).map(Self)
+    }
+
+    /// Host and port that are dialled.
+    pub fn host(&self) -> (&str, u16) {
+        (&self.0.host, self.0.port)
+    }
+
+    pub(super) fn url(&self) -> &RtmpUrl {
+        &self.0
+    }
+
+    /// A server's words may repeat the stream's name, which is the key. What is shorter than a key can be is left alone.
+    fn conceal(&self, words: &str) -> String {
+        const KEY_MIN: usize = 6;
+        let key = self.0.stream.split('?').next().unwrap_or_default();
+        let secrets = [self.0.stream.as_str(), key].into_iter().filter(|secret| secret.len() >= KEY_MIN);
+        secrets.fold(words.to_owned(), |words, secret| words.replace(secret, "***"))
+    }
+}
+
+impl fmt::Display for Target {
+    /// Without the stream key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/***", self.0.tc_url)
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a push goes, and how.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The server.
+    pub primary: Target,
+    /// Where to when that fails again and again.
+    pub backup: Option<Target>,
+    /// How long to stay with the backup before the primary is tried again.
+    pub backup_hold: Duration,
+    /// How long to wait after a failure: anything from the first, up to a bound that grows to the second.
+    pub pauses: RangeInclusive<Duration>,
+    /// Which hosts may be dialled.
+    pub policy: Policy,
+    /// Certificates that vouch for an rtmps server, instead of the machine's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Destination {
+    /// One server, verified by the machine's certificates.
+    pub fn new(primary: Target, policy: Policy) -> Self {
+        let pauses = Duration::from_secs(1)..=Duration::from_secs(30);
+        Self { primary, backup: None, backup_hold: Duration::from_secs(300), pauses, policy, ca_file: None }
+    }
+
+    pub(super) fn of(&self, backup: bool) -> &Target {
+        self.backup.as_ref().filter(|_| backup).unwrap_or(&self.primary)
+    }
+
+    pub(super) fn conceal(&self, words: &str) -> String {
+        let words = self.primary.conceal(words);
+        self.backup.as_ref().map_or(words.clone(), |backup| backup.conceal(&words))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_hide_their_key() {
+        let target = Target::parse("rtmp://cdn.example.org:1936/live/secret?txSecret=abc").unwrap();
+        assert_eq!(format!("{target} {target:?}"), "rtmp://cdn.example.org:1936/live/*** rtmp://cdn.example.org:1936/live/***");
+    }
+
+    #[test]
+    fn no_key_of_either_server_is_repeated() {
+        let [primary, backup] = ["rtmp://a/live/first-key?k=1", "rtmps://b/live/second-key"].map(|url| Target::parse(url).unwrap());
+        let to = Destination { backup: Some(backup), ..Destination::new(primary, Policy::ALL) };
+        assert_eq!(to.conceal("no first-key?k=1, no first-key, no second-key"), "no ***, no ***, no ***");
+    }
+}
