@@ -18,7 +18,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// TCP address for RTMP over TLS (rtmps), such as `0.0.0.0:1936`; without one there is none. Needs `tls_cert_file` and
     /// `tls_key_file`.
-    #[schemars(extend("format" = "socket-address"))]
+    #[schemars(extend("format" = "socket-address"), example = "0.0.0.0:1936")]
     pub tls_listen: Option<SocketAddr>,
     /// Certificate of the server and those between it and a root, PEM. Read again when it changes, as is the key.
     pub tls_cert_file: Option<PathBuf>,
