@@ -97,8 +97,8 @@ impl FromStr for Profile {
 
     fn from_str(text: &str) -> Result<Self, BadProfile> {
         let mut profile = Self::default();
-        let words = text.split([' ', ',']).filter(|word| !word.is_empty() && *word != "clear");
-        words.map(|word| profile.apply(word)).collect::<Result<(), _>>()?;
+        let mut words = text.split([' ', ',']).filter(|word| !word.is_empty() && *word != "clear");
+        words.try_for_each(|word| profile.apply(word))?;
         Ok(profile)
     }
 }

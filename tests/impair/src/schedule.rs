@@ -7,6 +7,7 @@ use crate::{BadProfile, Profile, Setting};
 
 /// What happens at a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a handful of them, read once")]
 pub enum Action {
     /// The network changes.
     Set(Setting),
