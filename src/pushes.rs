@@ -133,6 +133,7 @@ fn destination(push: &config::Push) -> Result<Destination, Refusal> {
     Ok(Destination {
         backup: push.backup_target().map(|url| target(&url)).transpose()?,
         backup_hold: Duration::from_secs(push.backup_hold_s.into()),
+        signer: push.signer(),
         ca_file: push.ca_file.clone(),
         ..Destination::new(target(&push.target())?, Policy::ALL)
     })

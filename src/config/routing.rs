@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use patchbay_bus::StreamName;
 use patchbay_rtmp::proto::url::RtmpUrl;
+use patchbay_rtmp::push;
 use patchbay_rules::{EndpointKind, Pattern};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -49,6 +50,25 @@ pub enum Access {
     Anyone,
 }
 
+/// Services that sign addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// Tencent Cloud: `txSecret` (MD5) and `txTime`.
+    Tencent,
+    /// Alibaba Cloud: `auth_key`.
+    Aliyun,
+}
+
+impl From<Provider> for push::Provider {
+    fn from(provider: Provider) -> Self {
+        match provider {
+            Provider::Tencent => Self::Tencent,
+            Provider::Aliyun => Self::Aliyun,
+        }
+    }
+}
+
 /// The kinds of endpoint that speak RTMP and FLV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -87,6 +107,12 @@ pub struct Push {
     /// Last part of the URL, where it is a secret. It is appended to `url` after a `/`.
     #[serde(default)]
     pub stream_key: Option<Secret>,
+    /// A service that wants its addresses signed; every connection gets an address of its own, good for a day.
+    #[serde(default)]
+    pub provider: Option<Provider>,
+    /// The key that `provider` signs with, from the service's console. Needed with `provider`.
+    #[serde(default)]
+    pub key: Option<Secret>,
     /// Another server of the same receiver, pushed to once `url` has failed three times in a row, and the other way round.
     #[serde(default)]
     pub backup_url: Option<PushUrl>,
@@ -117,6 +143,12 @@ impl Push {
     /// The same of the backup.
     pub fn backup_target(&self) -> Option<String> {
         self.backup_url.as_ref().map(|url| whole(url, self.backup_stream_key.as_ref().or(self.stream_key.as_ref())))
+    }
+
+    /// What signs its addresses.
+    pub fn signer(&self) -> Option<push::Signer> {
+        let (provider, key) = (self.provider?, self.key.as_ref()?);
+        Some(push::Signer::new(provider.into(), key.reveal()))
     }
 }
 
@@ -187,6 +219,7 @@ pub fn example_rules() -> Json {
 pub fn example_pushes() -> Json {
     json!([{
         "name": "cdn-main", "stream": "live/demo", "url": "rtmp://cdn.example.org/live", "stream_key": "change-me-stream",
+        "provider": "tencent", "key": "change-me-key",
         "backup_url": "rtmp://cdn2.example.org/live", "backup_hold_s": 300,
         "kind": "cdn", "enabled": true,
     }])

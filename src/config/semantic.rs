@@ -39,6 +39,10 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
         if !refused("stream_key") && !refused("stream_key_file") {
             problems.extend(routing::bad_target(&push.target()).map(|why| refuse(path.key("url"), why)));
         }
+        if push.provider.is_some() != push.key.is_some() && !refused("key") && !refused("key_file") && !refused("provider") {
+            let key = if push.key.is_some() { "key" } else { "provider" };
+            problems.push(refuse(path.key(key), "provider and key (or key_file) belong together".into()));
+        }
         if !refused("backup_stream_key") && !refused("backup_stream_key_file") {
             let backup = push.backup_target();
             problems.extend(backup.and_then(|url| routing::bad_target(&url)).map(|why| refuse(path.key("backup_url"), why)));

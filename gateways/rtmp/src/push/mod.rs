@@ -2,11 +2,13 @@
 //!
 //! - this file: what callers hold: [`Push`] and its [`Status`];
 //! - [`target`]: where to, and how;
+//! - [`provider`]: addresses signed as services want them;
 //! - [`supervise`]: waits for the stream, connects, and comes back after failures;
 //! - [`sender`]: one connection to the server.
 //!
 //! Refuses: redirects to other hosts, and to show a stream key to anybody but the server.
 
+mod provider;
 mod sender;
 mod supervise;
 mod target;
@@ -19,6 +21,7 @@ use patchbay_media::MediaTime;
 use patchbay_rules::EndpointKind;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use provider::{Provider, Signer};
 pub use target::{Destination, Target};
 
 /// What a push does now.

@@ -128,7 +128,7 @@ impl Sender {
         let stream = to.policy.connect(host, port).await?;
         // After we gave it up, the kernel is to do so as well. A comfort.
         _ = SockRef::from(&stream).set_tcp_user_timeout(Some(2 * STALL));
-        let socket = if target.url().tls {
+        let socket = if target.is_tls() {
             let config = tls::client(to.ca_file.clone()).await.map_err(Failure::Tls)?;
             let secure = timeout(ASK_MAX, Socket::connect(stream, config, host));
             secure.await.map_err(|_| Failure::Silent)?.map_err(Failure::Tls)?
@@ -136,7 +136,7 @@ impl Sender {
             Socket::plain(stream)
         };
         let progress = Progress { acknowledged: 0, since: Instant::now(), lost: None };
-        let session = ClientSession::new(target.url().clone(), Mode::Publish, DEFAULT_CHUNK_SIZE, rand::random());
+        let session = ClientSession::new(to.url(target), Mode::Publish, DEFAULT_CHUNK_SIZE, rand::random());
         let (video, audio) = (Track::default(), Track::default());
         let mut this = Self { socket, progress, session, input: BytesMut::new(), body: BytesMut::new(), video, audio, epoch: None };
         timeout(ASK_MAX, this.ask()).await.map_err(|_| Failure::Silent)??;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use patchbay_outbound::Policy;
 
+use super::provider::{self, Signer};
 use crate::proto::url::{RtmpUrl, UrlError};
 
 /// A server and what it is to call the stream.
@@ -29,8 +30,8 @@ impl Target {
         (&self.0.host, self.0.port)
     }
 
-    pub(super) fn url(&self) -> &RtmpUrl {
-        &self.0
+    pub(super) fn is_tls(&self) -> bool {
+        self.0.tls
     }
 
     /// A server's words may repeat the stream's name, which is the key. What is shorter than a key can be is left alone.
@@ -66,6 +67,8 @@ pub struct Destination {
     pub backup_hold: Duration,
     /// How long to wait after a failure: anything from the first, up to a bound that grows to the second.
     pub pauses: RangeInclusive<Duration>,
+    /// Signs the address of every connection, for services that want that.
+    pub signer: Option<Signer>,
     /// Which hosts may be dialled.
     pub policy: Policy,
     /// Certificates that vouch for an rtmps server, instead of the machine's.
@@ -76,16 +79,22 @@ impl Destination {
     /// One server, verified by the machine's certificates.
     pub fn new(primary: Target, policy: Policy) -> Self {
         let pauses = Duration::from_secs(1)..=Duration::from_secs(30);
-        Self { primary, backup: None, backup_hold: Duration::from_secs(300), pauses, policy, ca_file: None }
+        Self { primary, backup: None, backup_hold: Duration::from_secs(300), pauses, signer: None, policy, ca_file: None }
     }
 
     pub(super) fn of(&self, backup: bool) -> &Target {
         self.backup.as_ref().filter(|_| backup).unwrap_or(&self.primary)
     }
 
+    /// What to say to the server this time.
+    pub(super) fn url(&self, target: &Target) -> RtmpUrl {
+        self.signer.as_ref().map_or_else(|| target.0.clone(), |signer| signer.sign(&target.0))
+    }
+
     pub(super) fn conceal(&self, words: &str) -> String {
         let words = self.primary.conceal(words);
-        self.backup.as_ref().map_or(words.clone(), |backup| backup.conceal(&words))
+        let words = self.backup.as_ref().map_or(words.clone(), |backup| backup.conceal(&words));
+        provider::conceal(&words)
     }
 }
 
