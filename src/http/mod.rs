@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{Method, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware;
+use axum::response::Response;
 use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use patchbay_contract::{Code, Refusal};
@@ -61,6 +62,13 @@ pub fn router(state: State, config: &config::Http, gateways: impl IntoIterator<I
         .fallback_service(all)
         .layer(middleware::from_fn(aliases::apply))
         .layer(middleware::from_fn_with_state(proxies, proxies::apply))
+        .layer(middleware::map_response(never_guessed))
+}
+
+/// Nothing that is answered here is of another type than it says.
+async fn never_guessed(mut response: Response) -> Response {
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// `origins`: web origins other than our own whose pages may use the API with its token.

@@ -76,7 +76,6 @@ fn serve(name: &str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(mime)),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP)),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::CACHE_CONTROL, HeaderValue::from_static(cache)),
     ];

@@ -1,5 +1,7 @@
 //! [`Proxies`]: who really asks, when a reverse proxy asks for them.
 //!
+//! A page of a stranger in a browser on this machine is not of this machine either.
+//!
 //! Everything behind this sees that address: caps, logs, and what callers on this machine alone may do. Refuses: to believe
 //! anybody but the proxies that are configured.
 
@@ -10,6 +12,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use url::{Host, Url};
 
 use crate::config::Network;
 
@@ -59,10 +62,26 @@ fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| plain.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, 0)))
 }
 
+/// Whether a page asks that does not come from this machine. Browsers say so where it matters: on every WebSocket and on
+/// every request that changes something. A name is not believed, because a stranger's may lead here (DNS rebinding).
+fn is_page_from_elsewhere(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let url = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
+    match url.as_ref().and_then(Url::host) {
+        Some(Host::Domain(name)) => name != "localhost",
+        Some(Host::Ipv4(ip)) => !ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => !ip.is_loopback(),
+        None => true,
+    }
+}
+
 /// Puts the address in the place of the connection's.
 pub async fn apply(State(proxies): State<Proxies>, mut request: Request, next: Next) -> Response {
     if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
-        let source = proxies.source(peer, request.headers());
+        let mut source = proxies.source(peer, request.headers());
+        if source.ip().to_canonical().is_loopback() && is_page_from_elsewhere(request.headers()) {
+            source = UNKNOWN;
+        }
         request.extensions_mut().insert(ConnectInfo(source));
     }
     next.run(request).await
@@ -93,6 +112,18 @@ mod tests {
         check("::ffff:127.0.0.1", &[(xff, "[2001:db8::7]:443")], "2001:db8::7");
         check("::1", &[(xff, "2001:db8::7")], "2001:db8::7");
         check("127.0.0.1", &[(xff, "127.0.0.1")], "127.0.0.1");
+    }
+
+    #[test]
+    fn a_page_is_of_this_machine_by_its_address_only() {
+        let from = |origin: &str| is_page_from_elsewhere(&[(header::ORIGIN, origin.parse().unwrap())].into_iter().collect());
+        assert!(!is_page_from_elsewhere(&HeaderMap::new()));
+        for here in ["http://127.0.0.1:8080", "http://localhost", "https://[::1]:8443", "http://127.9.9.9"] {
+            assert!(!from(here), "{here}");
+        }
+        for elsewhere in ["null", "", "https://example.org", "http://localhost.example.org", "http://192.0.2.1:8080", "file://"] {
+            assert!(from(elsewhere), "{elsewhere}");
+        }
     }
 
     #[test]

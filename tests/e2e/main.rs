@@ -22,6 +22,7 @@ mod reload;
 mod replan;
 mod rtmp;
 mod rules;
+mod secrets;
 mod slow;
 mod sources;
 mod whep;

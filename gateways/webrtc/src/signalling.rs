@@ -217,7 +217,7 @@ async fn session(
         }
         Method::PATCH => patch(&card, &request, &body),
         Method::GET | Method::HEAD => Ok(StatusCode::NO_CONTENT.into_response()),
-        _ => Ok(StatusCode::METHOD_NOT_ALLOWED.into_response()),
+        _ => Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD, PATCH, DELETE, OPTIONS")]).into_response()),
     }
 }
 
