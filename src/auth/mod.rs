@@ -4,8 +4,10 @@
 //! it is given what a peer brought.
 //!
 //! - [`tokens`]: JSON Web Tokens; [`claims`]: what one permits; [`revoked`]: those that are good for nothing any more;
+//! - [`addresses`]: how much one address may have;
 //! - [`webhook`]: somebody else is asked and told; [`call`]: in which words; [`wire`]: over which connection.
 
+mod addresses;
 mod call;
 mod claims;
 mod revoked;
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::config;
 use crate::hub::Route;
 
+pub use addresses::{Addresses, PerAddress, Seat};
 use call::Call;
 use claims::Claims;
 pub use claims::Right;
@@ -74,6 +77,15 @@ pub struct Grant {
     pub no_record: bool,
     /// The webhook is told when the last of this is gone.
     visit: Option<Arc<Visit>>,
+    /// What its address takes up.
+    _seat: Option<Arc<Seat>>,
+}
+
+impl Grant {
+    /// The same, and a place that is given back when the last of this is gone.
+    pub fn with_seat(self, seat: Option<Seat>) -> Self {
+        Self { _seat: seat.map(Arc::new), ..self }
+    }
 }
 
 impl From<Claims> for Grant {
@@ -86,6 +98,7 @@ impl From<Claims> for Grant {
             max_height: can.max_height,
             no_record: can.no_record,
             visit: None,
+            _seat: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use patchbay_rules::Ladder;
 
 use super::Config;
+use crate::auth::PerAddress;
 use crate::hub;
 
 impl Config {
@@ -28,6 +29,11 @@ impl Config {
             publisher_grace: Duration::from_secs(self.limits.publisher_grace_s.into()),
             rendition_grace: Duration::from_millis(self.transcode.linger_ms.into()),
             sessions_max: self.limits.sessions_max as usize,
+            per_address: PerAddress {
+                sessions_max: self.limits.per_address_sessions_max,
+                half_open_max: self.limits.per_address_half_open_max,
+                new_per_s: self.limits.per_address_new_per_s,
+            },
             streams_max: self.limits.streams_max as usize,
             renditions_max: self.transcode.jobs_max as usize,
             transcode_cores: self.transcode.cores(),

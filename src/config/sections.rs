@@ -133,6 +133,17 @@ pub struct Limits {
     /// Publishers and viewers of all protocols together; one beyond is refused with `too_many`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub sessions_max: u32,
+    /// Publishers and viewers of one address together (of one /64 network for IPv6); one beyond is refused with
+    /// `address_limit`. 0 is no limit. Callers on this machine are not counted.
+    #[schemars(range(max = 1_000_000))]
+    pub per_address_sessions_max: u32,
+    /// RTMP connections of one address that neither publish nor play yet; one beyond is closed. 0 is no limit.
+    #[schemars(range(max = 1_000_000))]
+    pub per_address_half_open_max: u32,
+    /// New sessions of one address per second, also those that are refused; five seconds' worth may come at once. 0 is no
+    /// limit.
+    #[schemars(range(max = 1_000_000))]
+    pub per_address_new_per_s: u32,
     /// How long viewers are kept when a publisher vanishes without goodbye, so that it may come back, seconds.
     #[schemars(range(max = 600))]
     pub publisher_grace_s: u32,
@@ -143,7 +154,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { streams_max: 2_000, sessions_max: 10_000, publisher_grace_s: 15, drain_s: 5 }
+        Self {
+            streams_max: 2_000,
+            sessions_max: 10_000,
+            per_address_sessions_max: 256,
+            per_address_half_open_max: 32,
+            per_address_new_per_s: 20,
+            publisher_grace_s: 15,
+            drain_s: 5,
+        }
     }
 }
 

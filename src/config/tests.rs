@@ -50,6 +50,9 @@ disable_decoders = ["vp9"]
 [limits]
 streams_max = 10
 sessions_max = 20
+per_address_sessions_max = 5
+per_address_half_open_max = 6
+per_address_new_per_s = 7
 publisher_grace_s = 30
 drain_s = 1
 [outbound]

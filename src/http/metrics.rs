@@ -92,11 +92,17 @@ async fn metrics(extract::State(state): extract::State<State>) -> String {
     steps.add("{direction=\"up\"}".into(), load.steps_up as f64);
     let mut refused = Family::new("patchbay_transcode_refused_total", "counter", "Tracks left out because the budget was spent.");
     refused.add(String::new(), load.refused as f64);
+    let mut turned_away = Family::new("patchbay_refused_total", "counter", "Peers refused, by what they wanted and reason code.");
+    for refused in state.hub.refusals() {
+        turned_away.add(format!("{{wanted=\"{}\",code=\"{}\"}}", refused.wanted, refused.code), refused.count as f64);
+    }
     let mut build = Family::new("patchbay_build_info", "gauge", "The running build.");
     build.add(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0);
     // What the gateways count themselves, then what the ledger knows.
     let mut out = state.recorder.render();
-    for family in [build, streams, sessions, pushes, failures, bytes, lost, pairs, renditions, cpu, budget, used, level, steps, refused] {
+    let families =
+        [build, streams, sessions, pushes, failures, bytes, lost, pairs, renditions, cpu, budget, used, level, steps, refused, turned_away];
+    for family in families {
         family.render(&mut out);
     }
     out

@@ -7,6 +7,7 @@ mod budget;
 mod candidate;
 mod ledger;
 mod planning;
+mod refusals;
 mod renditions;
 mod routes;
 mod sessions;
@@ -16,5 +17,6 @@ pub mod view;
 
 pub use budget::LoadView;
 pub use candidate::RulesPlan;
+pub use refusals::RefusalCount;
 pub use routes::{Route, Routes, SecondPublisher};
 pub use switchboard::{HubHandle, Settings, Switchboard};

@@ -1,7 +1,7 @@
 //! Sessions come and go: admission, takeover, grace, and the rows of the ledger they leave.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use patchbay_bus::{EndReason, Feed, StreamName, now};
 use patchbay_contract::{
@@ -106,8 +106,13 @@ impl Switchboard {
 
     /// Whether the peer may do this. What it brought to show that is needed no longer then, and kept no longer.
     async fn ask_gate(&self, act: Act, stream: &StreamName, kind: EndpointKind, caller: &mut Caller) -> Result<Grant, Refusal> {
+        // First of all, so that keys are not guessed fast.
+        let seat = match caller.peer {
+            Some(peer) if !caller.operator => self.addresses.begin(self.settings().per_address, peer, Instant::now())?,
+            _ => None,
+        };
         let route = self.routes().of(stream).cloned();
-        let grant = self.gate.admit(Wish { act, stream, kind, caller, route }).await?;
+        let grant = self.gate.admit(Wish { act, stream, kind, caller, route }).await?.with_seat(seat);
         caller.credentials = Credentials::default();
         Ok(grant)
     }

@@ -2,21 +2,23 @@
 //! changes.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use patchbay_bus::{Bus, Change, Observer, Signal, StreamName};
-use patchbay_contract::{Answer, Code, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal, SessionId};
+use patchbay_contract::{Answer, Code, Hub, Leg, Place, PlayRequest, Publication, PublishRequest, Refusal, SessionId};
 use patchbay_rules::{Abilities, EndpointKind, Ladder, RuleTable};
 use patchbay_transcode::Engine;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
 use super::ledger::Ledger;
+use super::refusals::{RefusalCount, Refusals};
 use super::renditions::Renditions;
 use super::routes::Routes;
-use crate::auth::Gate;
+use crate::auth::{Addresses, Gate, PerAddress};
 
 /// How often held legs and long groups are looked at.
 const GRACE_TICK: Duration = Duration::from_millis(250);
@@ -30,6 +32,8 @@ pub struct Settings {
     pub rendition_grace: Duration,
     /// Most sessions of all kinds.
     pub sessions_max: usize,
+    /// What one source address may have.
+    pub per_address: PerAddress,
     /// Most live streams.
     pub streams_max: usize,
     /// Most renditions at once.
@@ -69,6 +73,8 @@ pub struct Switchboard {
     pub(super) rules: ArcSwap<RuleTable>,
     routes: ArcSwap<Routes>,
     pub(super) gate: Arc<Gate>,
+    pub(super) addresses: Arc<Addresses>,
+    refusals: Refusals,
     settings: ArcSwap<Settings>,
     pub(super) abilities: Abilities,
     pub(super) budget: Budget,
@@ -101,6 +107,8 @@ impl Switchboard {
             rules: ArcSwap::from_pointee(rules),
             routes: ArcSwap::from_pointee(routes),
             gate,
+            addresses: Arc::default(),
+            refusals: Refusals::default(),
             abilities,
             budget: Budget::new(settings.transcode_cores, settings.ladder.clone()),
             renditions: Renditions::new(engine, settings.renditions_max),
@@ -198,6 +206,11 @@ impl Switchboard {
         token.inspect(|t| t.cancel()).is_some()
     }
 
+    /// Who was refused, and why.
+    pub fn refusals(&self) -> Vec<RefusalCount> {
+        self.refusals.all()
+    }
+
     /// Ends the sessions that began with a token; how many there were.
     pub fn end_token(&self, id: &str) -> usize {
         let ledger = self.ledger();
@@ -222,13 +235,24 @@ impl Switchboard {
 /// The hub as gateways hold it.
 pub struct HubHandle(pub Arc<Switchboard>);
 
+impl HubHandle {
+    fn noted<T>(&self, wanted: &'static str, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        result.inspect_err(|refusal| self.0.refusals.note(wanted, refusal.code))
+    }
+}
+
 impl Hub for HubHandle {
+    fn connect(&self, peer: SocketAddr) -> Result<Option<Place>, Refusal> {
+        let seat = self.0.addresses.connect(self.0.settings().per_address, peer, Instant::now());
+        Ok(self.noted("connect", seat)?.map(|seat| Box::new(seat) as Place))
+    }
+
     fn publish(&self, request: PublishRequest) -> Answer<'_, Publication> {
-        Box::pin(self.0.clone().publish_now(request))
+        Box::pin(async { self.noted("publish", self.0.clone().publish_now(request).await) })
     }
 
     fn play(&self, request: PlayRequest) -> Answer<'_, Leg> {
-        Box::pin(self.0.clone().play_now(request))
+        Box::pin(async { self.noted("play", self.0.clone().play_now(request).await) })
     }
 
     fn kind_of(&self, stream: &StreamName, usual: EndpointKind) -> EndpointKind {

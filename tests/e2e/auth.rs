@@ -108,3 +108,32 @@ fn behind_a_proxy_nobody_counts_as_a_caller_on_this_machine() {
     let asked = |client| http.get(hub.url("/v1/streams")).header("x-forwarded-for", client).call().expect("a reply").status().as_u16();
     assert_eq!((asked("192.0.2.1"), asked("127.0.0.1")), (401, 200));
 }
+
+#[test]
+fn one_address_has_so_many_sessions_and_comes_so_fast() {
+    let hub = Patchbay::start("[limits]\nper_address_sessions_max = 2\nper_address_new_per_s = 2\n");
+    let http = lenient();
+    let watch = |client: &str| {
+        let reply = http.get(hub.url("/flv/live/a.flv?wait=1")).header("x-forwarded-for", client).call().expect("a reply");
+        (reply.status().as_u16(), reply)
+    };
+    let held: Vec<_> = (0..4).map(|_| watch("192.0.2.1")).collect();
+    assert_eq!(held.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [200, 200, 429, 429]);
+    assert!(held[2].1.headers().contains_key("retry-after"));
+    assert_eq!(watch("192.0.2.2").0, 200, "another address has its own");
+    drop(held);
+    wait_for("places to be given back", Duration::from_secs(5), || (hub.pairs("http-flv").is_empty()).then_some(()));
+    let fast: Vec<_> = (0..8).map(|_| watch("192.0.2.1").0).collect();
+    assert!(fast[0] == 200 && fast[7] == 429, "{fast:?}");
+    let counted = hub.get("/v1/refusals");
+    let row = |r: &&Value| r["wanted"] == "play" && r["code"] == "address_limit";
+    assert!(
+        counted["refusals"].as_array().and_then(|all| all.iter().find(row)).is_some_and(|r| r["count"].as_u64() >= Some(3)),
+        "{counted}"
+    );
+    let metrics = http.get(hub.url("/metrics")).call().expect("a reply").body_mut().read_to_string().expect("text");
+    assert!(
+        metrics.contains("patchbay_refused_total{wanted=\"play\",code=\"address_limit\"}") && !metrics.contains("192.0.2"),
+        "{metrics}"
+    );
+}

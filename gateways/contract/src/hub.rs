@@ -52,8 +52,19 @@ pub struct PlayRequest {
 /// An answer that may take a moment (authorisation may ask a third party).
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
 
+/// What a peer takes up by being connected; given back when dropped.
+pub type Place = Box<dyn Send + Sync>;
+
 /// The hub, seen from a gateway.
 pub trait Hub: Send + Sync + 'static {
+    /// Somebody has connected over a protocol of its own and has asked for nothing yet. Hold the place until it has.
+    ///
+    /// # Errors
+    /// Its address has too many such connections.
+    fn connect(&self, _peer: SocketAddr) -> Result<Option<Place>, Refusal> {
+        Ok(None)
+    }
+
     /// Begins a publication.
     fn publish(&self, request: PublishRequest) -> Answer<'_, Publication>;
 

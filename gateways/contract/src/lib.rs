@@ -13,6 +13,6 @@ mod session;
 
 pub use credentials::Credentials;
 pub use gateway::{Claim, Gateway, GatewayFuture, Transport};
-pub use hub::{Answer, Caller, Hub, PlayRequest, PublishRequest};
+pub use hub::{Answer, Caller, Hub, Place, PlayRequest, PublishRequest};
 pub use refusal::{Code, Refusal};
 pub use session::{Cause, Closer, Counters, Leg, Publication, SessionId, Side};

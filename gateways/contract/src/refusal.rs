@@ -47,6 +47,7 @@ codes! {
     NotReady, "not_ready", 409, "The stream exists but nothing can be played from it yet.";
     Unsupported, "unsupported", 415, "A content type or protocol feature that is not supported.";
     Unprocessable, "unprocessable", 422, "Understood, but a part of it cannot be done.";
+    AddressLimit, "address_limit", 429, "The peer's address has used up what one address may have.";
     TooMany, "too_many", 503, "A configured limit is reached.";
     NoTranscoder, "no_transcoder", 503, "A needed transcode cannot be started.";
     Draining, "draining", 503, "The process is about to stop.";
@@ -112,7 +113,7 @@ impl axum::response::IntoResponse for Refusal {
             // RFC 9110 §11.6.1: a 401 names what would help.
             headers.insert("www-authenticate", axum::http::HeaderValue::from_static("Bearer realm=\"patchbay\""));
         }
-        if matches!(self.code, Code::TooMany | Code::Draining | Code::NotReady | Code::NoTranscoder) {
+        if matches!(self.code, Code::TooMany | Code::AddressLimit | Code::Draining | Code::NotReady | Code::NoTranscoder) {
             headers.insert("retry-after", axum::http::HeaderValue::from_static("2"));
         }
         response

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use patchbay_bus::StreamName;
-use patchbay_contract::{GatewayFuture, Hub, Refusal};
+use patchbay_contract::{GatewayFuture, Hub, Place, Refusal};
 use patchbay_rules::EndpointKind;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,12 @@ pub(crate) struct Shared {
     pub(crate) muxes: Arc<Muxes>,
     /// Connections that neither publish nor play yet.
     pub(crate) half_open: Arc<Semaphore>,
+}
+
+/// What a connection takes up that neither publishes nor plays yet.
+pub(crate) struct HalfOpen {
+    _permit: OwnedSemaphorePermit,
+    _place: Option<Place>,
 }
 
 impl Shared {
@@ -195,5 +201,14 @@ fn admit((stream, peer, tls): Accepted, shared: &Arc<Shared>, connections: &mut 
         metrics::counter!("patchbay_rtmp_connections_refused_total").increment(1);
         return;
     };
-    connections.spawn(connection::serve(shared.clone(), stream, tls, peer, permit, shutdown.clone()));
+    let place = match shared.hub.connect(peer) {
+        Ok(place) => place,
+        Err(refusal) => {
+            tracing::debug!(%peer, %refusal, "connection refused");
+            metrics::counter!("patchbay_rtmp_connections_refused_total").increment(1);
+            return;
+        }
+    };
+    let half_open = HalfOpen { _permit: permit, _place: place };
+    connections.spawn(connection::serve(shared.clone(), stream, tls, peer, half_open, shutdown.clone()));
 }

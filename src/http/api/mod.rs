@@ -44,6 +44,7 @@ pub struct Info {
         reads::stream,
         reads::sessions,
         reads::end_session,
+        reads::refusals,
         reads::pairs,
         reads::pair,
         pushes::list,

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::{Info, Problem};
 use crate::http::State;
+use crate::hub::RefusalCount;
 use crate::hub::view::{PairView, SessionView, StreamView};
 
 pub fn routes() -> Router<State> {
@@ -19,6 +20,7 @@ pub fn routes() -> Router<State> {
         .route("/v1/streams/{*name}", get(stream))
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/{id}", axum::routing::delete(end_session))
+        .route("/v1/refusals", get(refusals))
         .route("/v1/pairs", get(pairs))
         .route("/v1/pairs/{id}", get(pair))
 }
@@ -33,6 +35,12 @@ pub struct Streams {
 #[derive(Serialize, ToSchema)]
 pub struct Sessions {
     sessions: Vec<SessionView>,
+}
+
+/// Peers refused since the start.
+#[derive(Serialize, ToSchema)]
+pub struct Refusals {
+    refusals: Vec<RefusalCount>,
 }
 
 /// The decision ledger.
@@ -75,6 +83,12 @@ pub async fn end_session(Extract(state): Extract<State>, Path(id): Path<SessionI
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_session(id)),
     }
+}
+
+/// How many peers were refused since the start, and why.
+#[utoipa::path(get, path = "/v1/refusals", responses((status = 200, body = Refusals)))]
+pub async fn refusals(Extract(state): Extract<State>) -> Json<Refusals> {
+    Json(Refusals { refusals: state.hub.refusals() })
 }
 
 /// The decision ledger: every live source/sink pair.

@@ -12,7 +12,7 @@ export const WAYS = {
 };
 
 // What the server would answer on every way: another one is not worth trying.
-const SAME_EVERYWHERE = ["bad_stream_name", "unauthorized", "stream_not_found", "not_ready", "draining"];
+const SAME_EVERYWHERE = ["bad_stream_name", "unauthorized", "forbidden", "stream_not_found", "not_ready", "draining"];
 
 /** Nothing came within the time a way is given: `silent` when it stood all the same, `unreachable` when it did not. */
 export const SILENT = "silent";

@@ -20,11 +20,10 @@ use patchbay_contract::{Caller, Code, Leg, PlayRequest, Publication, PublishRequ
 use patchbay_rules::EndpointKind;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::gateway::Shared;
+use crate::gateway::{HalfOpen, Shared};
 use crate::naming;
 use crate::proto::Error as ProtoError;
 use crate::proto::server::{self, Connect, Event, ServerConfig as SessionConfig, ServerSession, StreamName};
@@ -85,7 +84,7 @@ pub(crate) async fn serve(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     peer: SocketAddr,
-    half_open: OwnedSemaphorePermit,
+    half_open: HalfOpen,
     shutdown: CancellationToken,
 ) {
     let deadline = Instant::now() + shared.config.handshake_timeout();
@@ -127,7 +126,7 @@ async fn secure(
 }
 
 impl Connection {
-    async fn run(&mut self, half_open: OwnedSemaphorePermit, mut deadline: Instant) -> Ended {
+    async fn run(&mut self, half_open: HalfOpen, mut deadline: Instant) -> Ended {
         let mut half_open = Some(half_open);
         loop {
             let shutdown = self.shutdown.clone();
