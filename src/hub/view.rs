@@ -118,6 +118,8 @@ pub struct Totals {
     pub keyframe_requests: u64,
     /// Round-trip time, milliseconds; absent while unknown.
     pub rtt_ms: Option<f64>,
+    /// What the peer's link is thought to take, kbit/s; absent while nobody measures it.
+    pub bandwidth_kbps: Option<u64>,
 }
 
 /// A row of the ledger: one source/sink pair and the decision for it.
@@ -178,7 +180,7 @@ pub struct VerdictView {
 
 impl Totals {
     fn of(c: &Counters) -> Self {
-        let rtt = c.rtt_us.load(Relaxed);
+        let (rtt, bandwidth) = (c.rtt_us.load(Relaxed), c.bandwidth_bps.load(Relaxed));
         Self {
             bytes: c.bytes.load(Relaxed),
             frames: c.frames.load(Relaxed),
@@ -187,6 +189,7 @@ impl Totals {
             skipped: c.skipped.load(Relaxed),
             keyframe_requests: c.keyframe_requests.load(Relaxed),
             rtt_ms: (rtt > 0).then(|| rtt as f64 / 1e3),
+            bandwidth_kbps: (bandwidth > 0).then_some(bandwidth / 1_000),
         }
     }
 }

@@ -45,8 +45,10 @@ codes! {
     NotAcceptable, "not_acceptable", 406, "No codec of the offer can be sent or received here.";
     StreamBusy, "stream_busy", 409, "Another publisher holds the name.";
     NotReady, "not_ready", 409, "The stream exists but nothing can be played from it yet.";
+    PreconditionFailed, "precondition_failed", 412, "If-Match names a state that is over.";
     Unsupported, "unsupported", 415, "A content type or protocol feature that is not supported.";
     Unprocessable, "unprocessable", 422, "Understood, but a part of it cannot be done.";
+    PreconditionRequired, "precondition_required", 428, "The request needs an If-Match header.";
     AddressLimit, "address_limit", 429, "The peer's address has used up what one address may have.";
     TooMany, "too_many", 503, "A configured limit is reached.";
     NoTranscoder, "no_transcoder", 503, "A needed transcode cannot be started.";
@@ -99,6 +101,14 @@ impl axum::response::IntoResponse for Refusal {
     /// RFC 9457 problem details.
     fn into_response(self) -> axum::response::Response {
         let status = axum::http::StatusCode::from_u16(self.code.http_status()).unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
+        self.into_response_as(status)
+    }
+}
+
+impl Refusal {
+    /// The same with a status of the protocol's own.
+    pub fn into_response_as(self, status: axum::http::StatusCode) -> axum::response::Response {
+        use axum::response::IntoResponse as _;
         let body = axum::Json(ProblemDetails {
             kind: format!("urn:patchbay:{}", self.code),
             title: self.code.meaning(),
@@ -113,7 +123,9 @@ impl axum::response::IntoResponse for Refusal {
             // RFC 9110 §11.6.1: a 401 names what would help.
             headers.insert("www-authenticate", axum::http::HeaderValue::from_static("Bearer realm=\"patchbay\""));
         }
-        if matches!(self.code, Code::TooMany | Code::AddressLimit | Code::Draining | Code::NotReady | Code::NoTranscoder) {
+        let not_live = self.code == Code::StreamNotFound && status == axum::http::StatusCode::CONFLICT;
+        let later = matches!(self.code, Code::TooMany | Code::AddressLimit | Code::Draining | Code::NotReady | Code::NoTranscoder);
+        if not_live || later {
             headers.insert("retry-after", axum::http::HeaderValue::from_static("2"));
         }
         response

@@ -66,6 +66,8 @@ pub struct Counters {
     pub keyframe_requests: AtomicU64,
     /// Last round-trip time, microseconds; 0 while unknown.
     pub rtt_us: AtomicU64,
+    /// What the peer's link is thought to take, bits per second; 0 while unknown.
+    pub bandwidth_bps: AtomicU64,
     /// Time from a frame's arrival to its departure, nanoseconds, smoothed over about 32 frames.
     delay_ns: AtomicI64,
 }

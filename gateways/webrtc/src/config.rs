@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::ice_servers::IceServer;
+
 /// WebRTC publishing (WHIP) and playing (WHEP).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -30,6 +32,8 @@ pub struct Config {
     pub h264_strict_profile: bool,
     /// Highest bit rate asked of publishers without transport-wide congestion control, kbit/s.
     pub remb_max_kbps: u32,
+    /// STUN and TURN servers that clients are told of.
+    pub ice_servers: Vec<IceServer>,
 }
 
 impl Default for Config {
@@ -44,6 +48,7 @@ impl Default for Config {
             idle_timeout_s: 20,
             h264_strict_profile: false,
             remb_max_kbps: 6_000,
+            ice_servers: Vec::new(),
         }
     }
 }

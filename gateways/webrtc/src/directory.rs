@@ -34,6 +34,8 @@ pub(crate) struct Card {
     pub(crate) worker: usize,
     pub(crate) ufrag: String,
     pub(crate) remote_ufrag: String,
+    /// ICE restarts so far: what the entity tag tells apart.
+    pub(crate) restarts: u32,
     /// What the creator brought; whoever brings another one later is refused.
     pub(crate) token: Option<String>,
 }
@@ -84,6 +86,17 @@ impl Directory {
         if let Some(card) = tables.sessions.remove(&key) {
             tables.ufrags.remove(&card.ufrag);
         }
+    }
+
+    /// The session has new credentials. Returns its card, if it is still there.
+    pub(crate) fn restarted(&self, key: SessionKey, ufrag: String, remote_ufrag: String) -> Option<Card> {
+        let mut tables = self.tables.write().unwrap_or_else(|p| p.into_inner());
+        let Tables { sessions, ufrags } = &mut *tables;
+        let card = sessions.get_mut(&key)?;
+        ufrags.remove(&card.ufrag);
+        ufrags.insert(ufrag.clone(), (card.worker, key));
+        (card.ufrag, card.remote_ufrag, card.restarts) = (ufrag, remote_ufrag, card.restarts.wrapping_add(1));
+        Some(card.clone())
     }
 
     pub(crate) fn get(&self, key: SessionKey) -> Option<Card> {

@@ -16,11 +16,16 @@ mod directory;
 #[doc(hidden)]
 pub mod fuzz_entry;
 mod gateway;
+mod ice_servers;
 mod ingest;
 mod interfaces;
 mod lane;
+mod pace;
 mod peer;
+mod queue;
+mod resource;
 mod sdp;
+mod sender;
 mod session;
 mod signalling;
 mod smoother;
@@ -31,3 +36,4 @@ mod worker;
 
 pub use config::Config;
 pub use gateway::{BindError, Gateway};
+pub use ice_servers::{Hidden, IceServer};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use patchbay_contract::{Code, Refusal};
 use patchbay_media::Codec;
 use smallvec::SmallVec;
+use str0m::bwe::Bitrate;
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::crypto::CryptoProvider;
@@ -18,6 +19,7 @@ use str0m::net::{DatagramRecv, Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionMap};
 use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcError};
 
+use crate::pace::START_BPS;
 use crate::sdp::{Offer, Role};
 use crate::socket::{Outbox, Path, Socket};
 use crate::stun;
@@ -29,6 +31,15 @@ const PATHS_SEEN_MAX: u32 = 64;
 /// How often senders and receivers report. A browser brings sound and picture together only once it has two reports of
 /// each, so this decides how soon lips are in sync.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// str0m's pacer lets one packet go per tick and asks for the next one a microsecond later, so that stamps differ.
+const TICK: Duration = Duration::from_micros(1);
+/// What is due this soon is done at once: the runtime's timers are a millisecond late at worst, and a probe whose bursts of
+/// every two milliseconds come late measures the timer.
+const EARLY: Duration = Duration::from_millis(1);
+/// Ticks between two looks at the clock.
+const TICKS_MAX: u32 = 512;
+/// How often round trips and losses are looked at.
+const STATS_EVERY: Duration = Duration::from_millis(250);
 /// How long sent video packets can be repeated.
 const RTX_AGE: Duration = Duration::from_secs(1);
 
@@ -40,6 +51,11 @@ fn crypto() -> &'static Arc<CryptoProvider> {
 /// Makes the certificate of the process (ECDSA P-256).
 pub(crate) fn certificate() -> Option<DtlsCert> {
     crypto().dtls_provider.generate_certificate()
+}
+
+/// Longer than str0m's own: the fragment is what a stranger would have to guess.
+fn credentials() -> IceCreds {
+    IceCreds { ufrag: format!("{:016x}", rand::random::<u64>()), pass: format!("{:032x}", rand::random::<u128>()) }
 }
 
 /// What every peer is built with.
@@ -65,6 +81,9 @@ pub(crate) struct Peer {
     pub(crate) deadline: Instant,
     paths: SmallVec<[Path; 2]>,
     paths_seen: u32,
+    /// The time str0m was told last, and how often without the clock since.
+    told: Instant,
+    ticks: u32,
     /// Last valid ICE check.
     pub(crate) checked_at: Instant,
     /// Payload types of retransmissions we send.
@@ -88,8 +107,7 @@ impl Peer {
     /// # Errors
     /// `bad_request` with str0m's words for an offer it cannot answer.
     pub(crate) fn answer(identity: &Arc<Identity>, offer: &Offer, role: Role, now: Instant) -> Result<(Self, String, String), Refusal> {
-        // Longer than str0m's default: the fragment is what a stranger would have to guess.
-        let creds = IceCreds { ufrag: format!("{:016x}", rand::random::<u64>()), pass: format!("{:032x}", rand::random::<u128>()) };
+        let creds = credentials();
         let ufrag = creds.ufrag.clone();
         let mut config = Rtc::builder()
             .set_crypto_provider(crypto().clone())
@@ -102,8 +120,9 @@ impl Peer {
             .set_rtcp_report_interval_video(REPORT_EVERY)
             .set_rtcp_report_interval_audio(REPORT_EVERY)
             .set_reordering_timeout_audio(Some(Duration::from_millis(120)))
-            .set_stats_interval(Some(Duration::from_secs(2)))
-            .set_rtp_mode(role == Role::Play);
+            .set_stats_interval(Some(STATS_EVERY))
+            .set_rtp_mode(role == Role::Play)
+            .enable_bwe((role == Role::Play).then_some(Bitrate::bps(START_BPS)));
         for (pt, rtx, profile) in H264_FORMATS {
             config.codec_config().add_h264((*pt).into(), Some((*rtx).into()), true, *profile);
         }
@@ -121,6 +140,8 @@ impl Peer {
             rtc,
             identity: identity.clone(),
             deadline: now,
+            told: now,
+            ticks: 0,
             paths: SmallVec::new(),
             paths_seen: 0,
             checked_at: now,
@@ -146,20 +167,39 @@ impl Peer {
         }
         let Ok(contents) = DatagramRecv::try_from(datagram) else { return Ok(()) };
         let input = Receive { proto: Protocol::Udp, source: path.remote, destination, contents };
+        (self.told, self.ticks) = (self.told.max(now), 0);
         self.rtc.handle_input(Input::Receive(now, input))
+    }
+
+    /// Takes new credentials of the peer and returns ours. What has been proved stays: media goes on while the new checks
+    /// come in (RFC 8445 §9).
+    pub(crate) fn restart(&mut self, remote: IceCreds) -> IceCreds {
+        let ours = credentials();
+        let mut api = self.rtc.direct_api();
+        api.set_local_ice_credentials(ours.clone());
+        api.set_remote_ice_credentials(remote);
+        self.paths_seen = 0;
+        ours
     }
 
     /// Moves time on.
     pub(crate) fn tick(&mut self, now: Instant) -> Result<(), RtcError> {
-        self.rtc.handle_input(Input::Timeout(now))
+        (self.told, self.ticks) = (self.told.max(now), 0);
+        self.rtc.handle_input(Input::Timeout(self.told))
     }
 
     /// The next outcome; what is to be sent goes to `out` on the way.
     pub(crate) fn poll(&mut self, now: Instant, socket: &Socket, out: &mut Outbox) -> Result<Option<Outcome>, RtcError> {
         loop {
             match self.rtc.poll_output()? {
+                Output::Timeout(at) if at <= (now + EARLY).max(self.told + TICK) && self.ticks < TICKS_MAX => {
+                    // Not in the worker's next turn: the packets of a frame leave as one message.
+                    self.told = at.max(self.told + TICK);
+                    self.ticks += 1;
+                    self.rtc.handle_input(Input::Timeout(self.told))?;
+                }
                 Output::Timeout(at) => {
-                    self.deadline = at;
+                    self.deadline = at.checked_sub(EARLY).unwrap_or(at);
                     return Ok(None);
                 }
                 Output::Event(event) => return Ok(Some(Outcome::Event(event))),
@@ -210,15 +250,15 @@ fn words(error: &dyn std::fmt::Display) -> String {
 const H264_FORMATS: &[(u8, u8, u32)] =
     &[(102, 103, 0x42e01f), (104, 105, 0x42001f), (106, 107, 0x4d001f), (112, 113, 0x640c1f), (114, 115, 0x64001f)];
 
-/// Header extensions: viewers get no bandwidth estimation, so they are spared its feedback; publishers need it to ramp
-/// up.
+/// Header extensions. Either way the sender learns by transport-wide feedback what its link takes; without send times a
+/// viewer sends no REMB, which says the same thing later and worse.
 fn extensions(role: Role) -> ExtensionMap {
     let mut map = ExtensionMap::empty();
+    map.set(3, Extension::TransportSequenceNumber);
     map.set(4, Extension::RtpMid);
     if role == Role::Publish {
         map.set(1, Extension::AudioLevel);
         map.set(2, Extension::AbsoluteSendTime);
-        map.set(3, Extension::TransportSequenceNumber);
         map.set(5, Extension::RtpStreamId);
         map.set(6, Extension::RepairedRtpStreamId);
     }

@@ -210,9 +210,12 @@ fn rewrite(head: &[&str], sections: &[Section<'_>], role: Role) -> String {
 }
 
 /// A trickle ICE fragment (RFC 8840 §9).
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fragment {
     pub(crate) ufrag: Option<String>,
+    pub(crate) pwd: Option<String>,
+    /// Of its first m-section.
+    pub(crate) mid: Option<String>,
 }
 
 impl Fragment {
@@ -221,21 +224,28 @@ impl Fragment {
     /// # Errors
     /// `bad_request` when a line is not of the grammar.
     pub(crate) fn read(text: &str) -> Result<Self, Refusal> {
-        let mut ufrag = None;
+        let mut out = Self::default();
         for line in text.lines().map(|line| line.trim_end_matches('\r')).filter(|line| !line.is_empty()) {
             let (name, value) = line.split_once('=').ok_or_else(|| bad(format!("{:?} is not a line of an SDP fragment", clip(line))))?;
             if !matches!(name, "a" | "m" | "c" | "o" | "s" | "t" | "v") {
                 return Err(bad(format!("{:?} is not a line of an SDP fragment", clip(line))));
             }
-            if let Some(value) = value.strip_prefix("ice-ufrag:") {
-                ufrag = Some(value.to_owned());
+            for (prefix, place) in [("ice-ufrag:", &mut out.ufrag), ("ice-pwd:", &mut out.pwd), ("mid:", &mut out.mid)] {
+                if let Some(value) = value.strip_prefix(prefix).filter(|value| is_ice_chars(value)) {
+                    place.get_or_insert_with(|| value.to_owned());
+                }
             }
             if value.strip_prefix("candidate:").is_some_and(|c| c.split(' ').count() < 8) {
                 return Err(bad(format!("{:?} is not a candidate", clip(line))));
             }
         }
-        Ok(Self { ufrag })
+        Ok(out)
     }
+}
+
+/// What a user name fragment or a password may be (RFC 8839 §5.4); RFC 5888 gives `mid` no less.
+fn is_ice_chars(value: &str) -> bool {
+    (1..=256).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_'))
 }
 
 fn clip(line: &str) -> String {
@@ -311,7 +321,8 @@ mod tests {
     #[test]
     fn fragments_are_checked() {
         let good = "a=ice-ufrag:abcd\r\na=ice-pwd:x\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 1 1.2.3.4 9 typ host\r\n";
-        assert_eq!(Fragment::read(good).unwrap().ufrag.as_deref(), Some("abcd"));
+        let fragment = Fragment::read(good).unwrap();
+        assert_eq!((fragment.ufrag.as_deref(), fragment.pwd.as_deref(), fragment.mid.as_deref()), (Some("abcd"), Some("x"), Some("0")));
         assert!(Fragment::read("a=candidate:garbage").is_err());
         assert!(Fragment::read("not sdp").is_err());
     }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use patchbay_bus::{EndReason, Signal};
 use patchbay_contract::{Cause, Leg, Publication, SessionId};
-use str0m::Event;
+use str0m::bwe::BweKind;
+use str0m::{Event, IceCreds};
 
 use crate::clock::WallClock;
 use crate::directory::{Admission, SessionKey};
@@ -134,6 +135,11 @@ impl Session {
         matches!(&self.role, Role::Publish(ingest) if ingest.wants_key())
     }
 
+    /// ICE begins again; see [`Peer::restart`].
+    pub(crate) fn restart(&mut self, remote: IceCreds) -> IceCreds {
+        self.peer.restart(remote)
+    }
+
     /// Takes a datagram. Returns the cause once the session is over.
     pub(crate) fn receive(&mut self, path: Path, datagram: &[u8], around: &mut Surroundings<'_>) -> Option<Cause> {
         let done = self.peer.receive(around.now, path, datagram).and_then(|()| self.drain(around));
@@ -195,6 +201,9 @@ impl Session {
             }
             (Event::MediaAdded(media), Role::Publish(ingest)) => ingest.add_media(&media),
             (Event::MediaData(data), Role::Publish(ingest)) => ingest.media(&data),
+            (Event::EgressBitrateEstimate(BweKind::Twcc { estimate, can_probe }), Role::Play(viewer)) => {
+                viewer.estimated(can_probe.then(|| estimate.as_u64()));
+            }
             (Event::KeyframeRequest(request), Role::Play(viewer)) => viewer.keyframe_requested(request.mid, around.lanes),
             (Event::MediaEgressStats(stats), Role::Play(viewer)) => {
                 let counters = viewer.leg.counters();
@@ -206,6 +215,7 @@ impl Session {
                 }
                 counters.retransmitted.store(self.peer.resent, Ordering::Relaxed);
             }
+            (Event::PeerStats(stats), Role::Play(viewer)) => stats.rtt.into_iter().for_each(|rtt| viewer.round_trip(rtt, around.now)),
             (Event::PeerStats(stats), Role::Publish(ingest)) => {
                 if let Some(rtt) = stats.rtt {
                     ingest.counters().rtt_us.store(rtt.as_micros() as u64, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Router, middleware};
 use patchbay_bus::StreamName;
@@ -17,30 +17,25 @@ use patchbay_contract::{Caller, Cause, Code, Credentials, PlayRequest, PublishRe
 use patchbay_media::Codec;
 use patchbay_rules::{AudioAccept, EndpointKind, Sink, VideoAccept};
 use serde::Deserialize;
-use tokio::sync::oneshot;
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::Gateway;
 use crate::directory::{Admission, Card, SessionKey};
 use crate::peer::Peer;
-use crate::sdp::{Fragment, Offer, Role};
+use crate::sdp::{Offer, Role};
 use crate::session::{Grant, Opening};
 use crate::worker::Command;
+use crate::{Gateway, resource};
 
-const SDP: &str = "application/sdp";
-const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+pub(crate) const SDP: &str = "application/sdp";
+pub(crate) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Largest offer; browsers send about 8 KiB.
 const BODY_MAX: usize = 64 << 10;
 /// Longest User-Agent that is kept.
 const AGENT_MAX: usize = 256;
-/// How long a DELETE waits for the worker.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// Tells the peer its number in the ledger, so that a page can show the verdict of its own pair.
 const SESSION: header::HeaderName = header::HeaderName::from_static("patchbay-session");
-/// One entity tag for every session: ICE restarts, which would change it, are not supported.
-const ETAG: &str = "\"0\"";
 
-type App = Arc<Gateway>;
+pub(crate) type App = Arc<Gateway>;
 
 pub(crate) fn routes(gateway: App) -> Router {
     let cors = CorsLayer::new()
@@ -52,7 +47,7 @@ pub(crate) fn routes(gateway: App) -> Router {
     Router::new()
         .route("/whip/{*stream}", get(nothing).post(whip))
         .route("/whep/{*stream}", get(nothing).post(whep))
-        .route("/webrtc/sessions/{id}", any(session))
+        .route("/webrtc/sessions/{id}", any(resource::session))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(cors)
         .layer(middleware::map_response(accept_post))
@@ -71,10 +66,10 @@ async fn nothing() -> StatusCode {
 }
 
 /// What every request carries besides its body.
-struct Request {
+pub(crate) struct Request {
     peer: Option<SocketAddr>,
-    headers: HeaderMap,
-    credentials: Credentials,
+    pub(crate) headers: HeaderMap,
+    pub(crate) credentials: Credentials,
     wait: bool,
 }
 
@@ -105,7 +100,7 @@ impl Request {
         Caller { protocol, peer: self.peer, agent, credentials: self.credentials.clone(), operator: false }
     }
 
-    fn expect_type(&self, wanted: &str) -> Result<(), Refusal> {
+    pub(crate) fn expect_type(&self, wanted: &str) -> Result<(), Refusal> {
         let given = self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let plain = given.split(';').next().unwrap_or_default().trim();
         if plain.eq_ignore_ascii_case(wanted) {
@@ -121,7 +116,11 @@ async fn whip(State(app): State<App>, Path(stream): Path<String>, request: Reque
 }
 
 async fn whep(State(app): State<App>, Path(stream): Path<String>, request: Request, body: Bytes) -> Result<Response, Refusal> {
-    play(app, stream.parse()?, request, body).await
+    match play(app, stream.parse()?, request, body).await {
+        // Not live is a conflict with the stream's state, to be tried again (WHEP draft §4.2).
+        Err(refusal) if refusal.code == Code::StreamNotFound => Ok(refusal.into_response_as(StatusCode::CONFLICT)),
+        answered => answered,
+    }
 }
 
 fn read_offer(request: &Request, body: &[u8], role: Role) -> Result<Offer, Refusal> {
@@ -171,7 +170,9 @@ fn open(app: &App, (role, offer): (Role, &Offer), grant: Grant, admission: Admis
         }
     };
     let (key, worker, number) = (SessionKey::random(), app.pick_worker(), grant.number());
-    let card = Card { worker, ufrag, remote_ufrag: offer.ufrag.clone(), token: request.credentials.token().map(str::to_owned) };
+    let token = request.credentials.token().map(str::to_owned);
+    let card = Card { worker, ufrag, remote_ufrag: offer.ufrag.clone(), restarts: 0, token };
+    let etag = resource::etag(&card);
     app.shared.directory.insert(key, card);
     let command = Command::Open(Box::new(Opening { key, peer, grant, admission }));
     if let Err(refused) = app.shared.mailboxes[worker].try_send(command) {
@@ -184,54 +185,10 @@ fn open(app: &App, (role, offer): (Role, &Offer), grant: Grant, admission: Admis
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
         (header::LOCATION, format!("/webrtc/sessions/{key}")),
-        (header::ETAG, ETAG.to_owned()),
+        (header::ETAG, etag),
         (SESSION, number.to_string()),
         (header::HeaderName::from_static("accept-patch"), FRAGMENT.to_owned()),
     ];
-    Ok((StatusCode::CREATED, headers, answer).into_response())
-}
-
-async fn session(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    method: Method,
-    request: Request,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let gone = || Refusal::new(Code::SessionNotFound, "no such session; it may have ended");
-    let key = SessionKey::parse(&id).ok_or_else(gone)?;
-    let card = app.shared.directory.get(key).ok_or_else(gone)?;
-    // The URL itself is a secret of 128 bits; a token, when given, must be the creator's.
-    if request.credentials.token().is_some() && request.credentials.token() != card.token.as_deref() {
-        return Err(Refusal::new(Code::Unauthorized, "this session was created with another token"));
-    }
-    match method {
-        Method::DELETE => {
-            let (done, wait) = oneshot::channel();
-            let close = Command::Close(key, Cause::peer("deleted"), done);
-            let busy = |_| Refusal::new(Code::TooMany, "the media worker is busy; try again in a moment");
-            app.shared.mailboxes[card.worker].try_send(close).map_err(|e| busy(e.to_string()))?;
-            // If the worker is slow the session still ends; the answer only comes earlier.
-            let _ = tokio::time::timeout(CLOSE_WAIT, wait).await;
-            Ok(StatusCode::OK.into_response())
-        }
-        Method::PATCH => patch(&card, &request, &body),
-        Method::GET | Method::HEAD => Ok(StatusCode::NO_CONTENT.into_response()),
-        _ => Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD, PATCH, DELETE, OPTIONS")]).into_response()),
-    }
-}
-
-/// Trickled candidates are accepted and not needed: an ICE-lite agent learns addresses from the peer's checks.
-fn patch(card: &Card, request: &Request, body: &[u8]) -> Result<Response, Refusal> {
-    request.expect_type(FRAGMENT)?;
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::new(Code::BadRequest, "the fragment is not UTF-8"))?;
-    let fragment = Fragment::read(text)?;
-    let condition = request.headers.get(header::IF_MATCH).and_then(|v| v.to_str().ok());
-    if condition.is_some_and(|c| c != "*" && c != ETAG) {
-        return Ok(StatusCode::PRECONDITION_FAILED.into_response());
-    }
-    if fragment.ufrag.is_some_and(|ufrag| ufrag != card.remote_ufrag) {
-        return Err(Refusal::new(Code::Unprocessable, "ICE restart is not supported; create a new session"));
-    }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let links = AppendHeaders(app.config.ice_servers.iter().flat_map(|server| server.links(number)).map(|link| (header::LINK, link)));
+    Ok((StatusCode::CREATED, headers, links, answer).into_response())
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use patchbay_bus::Signal;
 use patchbay_contract::Cause;
+use str0m::IceCreds;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     /// Ends a session; answers once nothing more is sent for it.
     Close(SessionKey, Cause, oneshot::Sender<()>),
     Datagram(Path, Vec<u8>),
+    /// New ICE credentials of a peer; answers with ours.
+    Restart(SessionKey, IceCreds, oneshot::Sender<IceCreds>),
 }
 
 /// Counts datagrams that led nowhere: `unknown` (STUN for a session that does not exist, other traffic from an address
@@ -155,6 +158,11 @@ impl Worker {
                 // Signalling may have given up waiting.
                 let _ = done.send(());
             }
+            Command::Restart(key, remote, done) => {
+                if let Some(session) = self.sessions.get_mut(&key) {
+                    let _ = done.send(session.restart(remote));
+                }
+            }
             Command::Datagram(path, datagram) => self.datagram(path, &datagram, Instant::now()),
         }
     }
@@ -219,7 +227,7 @@ impl Worker {
         for batch in self.lanes.poll() {
             for key in batch.viewers {
                 let Some((viewer, peer)) = self.sessions.get_mut(&key).and_then(Session::viewer) else { continue };
-                viewer.deliver(&mut peer.rtc, &mut self.lanes, batch.track, &batch.frames);
+                viewer.deliver(&mut peer.rtc, &mut self.lanes, batch.track, &batch.frames, now);
                 if batch.ended {
                     viewer.lane_ended(&mut peer.rtc, &mut self.lanes, batch.track, now);
                 }

@@ -34,7 +34,9 @@ fn refusals_say_what_is_wrong() {
     assert_eq!(code(post(&whip, "text/plain", OFFER)), (415, "unsupported".into()));
     assert_eq!(code(post(&whip, "application/sdp", "hello")), (400, "bad_request".into()));
     assert_eq!(code(post(&whip, "application/sdp", OFFER)), (422, "unprocessable".into()), "recvonly cannot publish");
-    assert_eq!(code(post(&whep, "application/sdp", OFFER)), (404, "stream_not_found".into()));
+    let absent = post(&whep, "application/sdp", OFFER);
+    assert!(absent.headers().contains_key("retry-after"));
+    assert_eq!(code(absent), (409, "stream_not_found".into()));
     assert_eq!(code(post(&whep, "application/sdp", &OFFER.replace("opus", "ilbc"))), (406, "not_acceptable".into()));
     assert_eq!(code(post(&server.url("/whip/live/-rf"), "application/sdp", OFFER)), (400, "bad_stream_name".into()));
     assert_eq!(post(&whip, "application/sdp", &"v".repeat(100_000)).status(), 413);
@@ -50,23 +52,64 @@ fn sessions_are_resources() {
     let number: u64 = response.headers()["patchbay-session"].to_str().unwrap().parse().expect("the number of its ledger row");
     assert!(number > 0);
     let url = server.url(response.headers()["location"].to_str().unwrap());
-    let patch = |content_type: &str, body: &str| agent().patch(&url).header("content-type", content_type).send(body).unwrap();
+    let etag = response.headers()["etag"].to_str().unwrap().to_owned();
+    assert!(etag.starts_with('"') && etag.ends_with('"'), "a strong tag: {etag}");
+    let patch = |content_type: &str, if_match: &str, body: &str| {
+        let request = agent().patch(&url).header("content-type", content_type);
+        let request = if if_match.is_empty() { request } else { request.header("if-match", if_match) };
+        request.send(body).unwrap()
+    };
     let fragment = "application/trickle-ice-sdpfrag";
-    let trickled = patch(
-        fragment,
-        "a=ice-ufrag:abcd\r\na=ice-pwd:x\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n",
-    );
+    let candidates = "a=ice-ufrag:abcd\r\na=ice-pwd:x\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n";
+    let trickled = patch(fragment, &etag, candidates);
     assert_eq!((trickled.status().as_u16(), trickled.headers().contains_key("etag")), (204, false));
-    assert_eq!(patch("text/plain", "").status(), 415);
-    assert_eq!(patch(fragment, "garbage").status(), 400);
-    assert_eq!(patch(fragment, "a=ice-ufrag:other\r\na=ice-pwd:y\r\n").status(), 422, "ICE restart is not supported");
-    let stale = agent().patch(&url).header("content-type", fragment).header("if-match", "\"9\"").send("a=ice-ufrag:abcd").unwrap();
-    assert_eq!(stale.status(), 412);
+    assert_eq!(patch("text/plain", &etag, "").status(), 415);
+    assert_eq!(patch(fragment, &etag, "garbage").status(), 400);
+    assert_eq!(code(patch(fragment, "", candidates)), (428, "precondition_required".into()));
+    assert_eq!(code(patch(fragment, "\"9\"", candidates)), (412, "precondition_failed".into()));
+    let put = agent().put(&url).send("").unwrap();
+    assert_eq!((put.status().as_u16(), put.headers()["allow"].to_str().unwrap().contains("PATCH")), (405, true));
     assert_eq!(agent().get(&url).call().unwrap().status(), 204);
     let stranger = agent().delete(&url).header("authorization", "Bearer other").call().unwrap();
-    assert_eq!(stranger.status(), 401);
+    assert_eq!((stranger.status().as_u16(), stranger.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer")), (401, true));
     assert_eq!(agent().delete(&url).call().unwrap().status(), 200);
     assert_eq!(code(agent().delete(&url).call().unwrap()), (404, "session_not_found".into()));
+}
+
+#[test]
+fn clients_are_told_of_stun_and_turn_servers() {
+    let servers = serde_json::json!([{"urls": ["stun:s.example:3478"]}, {"urls": ["turn:t.example"], "shared_secret": "north"}]);
+    let ice_servers = serde_json::from_value(servers).unwrap();
+    let server = Server::with(patchbay_webrtc::Config { workers: 1, ice_servers, ..Default::default() });
+    let response = post(&server.url("/whep/live/a?wait=1"), "application/sdp", OFFER);
+    let links: Vec<_> = response.headers().get_all("link").iter().map(|v| v.to_str().unwrap()).collect();
+    assert_eq!(links.len(), 2, "{links:?}");
+    assert_eq!(links[0], "<stun:s.example:3478>; rel=\"ice-server\"");
+    assert!(links[1].starts_with("<turn:t.example>; rel=\"ice-server\"; username=\"") && !links[1].contains("north"), "{links:?}");
+}
+
+#[test]
+fn an_ice_restart_gives_new_credentials_and_the_session_goes_on() {
+    let server = Server::start(1);
+    let mut viewer = Client::open(&server.url("/whep/live/a?wait=1"), Direction::RecvOnly);
+    viewer.connect();
+    let fragment = "application/trickle-ice-sdpfrag";
+    let restart = |if_match: &str, body: &str| {
+        agent().patch(&viewer.session).header("content-type", fragment).header("if-match", if_match).send(body).unwrap()
+    };
+    assert_eq!(restart("*", "a=ice-ufrag:else\r\n").status(), 400, "no password");
+    let mut answer = restart("*", "a=ice-ufrag:else\r\na=ice-pwd:0123456789012345678901\r\nm=audio 9 RTP/AVP 0\r\na=mid:m0\r\n");
+    assert_eq!((answer.status().as_u16(), answer.headers()["content-type"].to_str().unwrap()), (200, fragment));
+    let etag = answer.headers()["etag"].to_str().unwrap().to_owned();
+    let body = answer.body_mut().read_to_string().unwrap();
+    let ours = |text: &str| text.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap().trim().to_owned();
+    assert!(ours(&body) != ours(&viewer.answer) && body.contains("a=mid:m0") && body.contains(" typ host"), "{body}");
+    let trickle = "a=ice-ufrag:else\r\na=ice-pwd:0123456789012345678901\r\n";
+    assert_eq!(restart("\"0\"", trickle).status(), 412, "the tag from before");
+    assert_eq!(restart(&etag, trickle).status(), 204);
+    viewer.restart_ice(("else", "0123456789012345678901"), &body);
+    assert!(viewer.run(Duration::from_secs(3), |v| v.restarted), "no check was answered with the new credentials");
+    assert_eq!(viewer.delete(), 200);
 }
 
 #[test]

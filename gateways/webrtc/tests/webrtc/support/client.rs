@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use str0m::change::SdpAnswer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid};
 use str0m::net::{Protocol, Receive};
-use str0m::{Candidate, Event, Input, Output, Rtc};
+use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc};
 
 pub struct Client {
     rtc: Rtc,
@@ -19,6 +19,8 @@ pub struct Client {
     pub audio: Mid,
     pub connected: bool,
     pub closed: bool,
+    /// ICE came up again after [`Client::restart_ice`].
+    pub restarted: bool,
     pub media: Vec<MediaData>,
     pub keyframe_requests: usize,
     pub datagrams: usize,
@@ -51,6 +53,7 @@ impl Client {
             audio,
             connected: false,
             closed: false,
+            restarted: false,
             media: Vec::new(),
             keyframe_requests: 0,
             datagrams: 0,
@@ -73,18 +76,23 @@ impl Client {
         assert!(self.run(Duration::from_secs(5), |c| c.connected), "no DTLS session within 5 s");
     }
 
-    fn step(&mut self, end: Instant) {
-        let next = loop {
+    fn poll(&mut self) -> Instant {
+        loop {
             match self.rtc.poll_output().unwrap() {
-                Output::Timeout(at) => break at,
+                Output::Timeout(at) => return at,
                 Output::Transmit(t) => drop(self.socket.send_to(&t.contents, t.destination)),
                 Output::Event(Event::Connected) => self.connected = true,
                 Output::Event(Event::Closed) => self.closed = true,
+                Output::Event(Event::IceConnectionStateChange(state)) => self.restarted |= self.connected && state.is_connected(),
                 Output::Event(Event::MediaData(data)) => self.media.push(data),
                 Output::Event(Event::KeyframeRequest(_)) => self.keyframe_requests += 1,
                 Output::Event(_) => {}
             }
-        };
+        }
+    }
+
+    fn step(&mut self, end: Instant) {
+        let next = self.poll();
         let wait = next.min(end).saturating_duration_since(Instant::now()).clamp(Duration::from_micros(100), Duration::from_millis(5));
         self.socket.set_read_timeout(Some(wait)).unwrap();
         let mut buffer = [0; 2_000];
@@ -107,9 +115,33 @@ impl Client {
         writer.request_keyframe(None, KeyframeRequestKind::Pli).unwrap();
     }
 
-    /// Gives up everything but the socket: a receiver that costs next to nothing.
-    pub fn into_blind(self) -> (UdpSocket, String) {
-        (self.socket, self.session)
+    /// Begins ICE again, with what `fragment` says of the other side.
+    pub fn restart_ice(&mut self, (ufrag, pass): (&str, &str), fragment: &str) {
+        let value = |prefix: &str| fragment.lines().find_map(|line| line.strip_prefix(prefix)).unwrap().trim().to_owned();
+        let old = Candidate::host(self.address, "udp").unwrap();
+        let candidate = Candidate::from_sdp_string(&format!("candidate:{}", value("a=candidate:"))).unwrap();
+        let mut api = self.rtc.direct_api();
+        api.invalidate_candidate(&old);
+        api.set_local_ice_credentials(IceCreds { ufrag: ufrag.into(), pass: pass.into() });
+        api.set_remote_ice_credentials(IceCreds { ufrag: value("a=ice-ufrag:"), pass: value("a=ice-pwd:") });
+        self.rtc.add_local_candidate(old);
+        self.rtc.add_remote_candidate(candidate);
+    }
+
+    /// Takes what is there without waiting, and answers it; what was received is forgotten. Returns how many datagrams it was.
+    pub fn turn(&mut self) -> usize {
+        self.socket.set_nonblocking(true).unwrap();
+        let (mut taken, mut buffer) = (0, [0; 2_000]);
+        while let Ok((n, source)) = self.socket.recv_from(&mut buffer) {
+            taken += 1;
+            let input = Receive::new(Protocol::Udp, source, self.address, &buffer[..n]).unwrap();
+            self.rtc.handle_input(Input::Receive(Instant::now(), input)).unwrap();
+            self.poll();
+        }
+        self.rtc.handle_input(Input::Timeout(Instant::now())).unwrap();
+        self.poll();
+        self.media.clear();
+        taken
     }
 
     pub fn delete(&self) -> u16 {

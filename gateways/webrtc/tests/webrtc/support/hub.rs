@@ -19,6 +19,8 @@ pub struct PassHub {
     next: AtomicU64,
     /// Protocol and cause of every session that has ended.
     pub ended: Arc<Mutex<Vec<(&'static str, Cause)>>>,
+    /// Of every session that plays, in order.
+    pub played: Mutex<Vec<Arc<Counters>>>,
 }
 
 struct Refeed {
@@ -55,7 +57,7 @@ impl PassHub {
     pub fn new() -> Arc<Self> {
         let (bus, feeds) = (Bus::new(), Arc::new(Mutex::new(Vec::new())));
         bus.observe(Arc::new(Refeed { bus: Arc::downgrade(&bus), feeds: feeds.clone() }));
-        Arc::new(Self { bus, feeds, next: AtomicU64::new(1), ended: Arc::default() })
+        Arc::new(Self { bus, feeds, next: AtomicU64::new(1), ended: Arc::default(), played: Mutex::default() })
     }
 
     /// Turns the video of all feeds of a stream to another track.
@@ -96,7 +98,9 @@ impl Hub for PassHub {
             self.feeds.lock().unwrap().push((request.stream.clone(), Arc::downgrade(&feed)));
             let id = self.next.fetch_add(1, Ordering::Relaxed);
             let closer = self.closer(request.caller.protocol);
-            Ok(Leg::new(id, request.stream, feed, Arc::new(Counters::default()), CancellationToken::new(), closer))
+            let counters = Arc::new(Counters::default());
+            self.played.lock().unwrap().push(counters.clone());
+            Ok(Leg::new(id, request.stream, feed, counters, CancellationToken::new(), closer))
         })
     }
 
