@@ -52,7 +52,7 @@ impl Grant {
 
 enum Role {
     Publish(Box<Ingest>),
-    Play(Viewer),
+    Play(Box<Viewer>),
 }
 
 /// What a session needs of its worker.
@@ -96,7 +96,7 @@ impl Session {
     pub(crate) fn new(opening: Opening, wiring: &Wiring, now: Instant) -> Self {
         let role = match opening.grant {
             Grant::Publish(publication) => Role::Publish(Box::new(Ingest::new(publication, wiring.media.clone(), wiring.remb_bps))),
-            Grant::Play(leg) => Role::Play(Viewer::new(opening.key, leg, wiring.feeds.clone(), wiring.clock, now)),
+            Grant::Play(leg) => Role::Play(Box::new(Viewer::new(opening.key, leg, wiring.feeds.clone(), wiring.clock, now))),
         };
         Self { peer: opening.peer, role, opened: now, admission: opening.admission, connected: false, pump_at: None, over: None }
     }
