@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::budget::Demand;
-use super::source::{SourceTrack, SourceTracks, decide};
+use super::source::{Offer, SourceTrack, SourceTracks, decide};
 use super::switchboard::Switchboard;
 
 /// What a table would do to the live pairs.
@@ -133,8 +133,9 @@ impl Switchboard {
             let Some(stream) = self.bus().get(name) else { continue };
             let Some(kind) = ledger.publication_of(name).map(|(_, row)| row.kind) else { continue };
             for (id, row) in ids.iter().filter_map(|id| Some((*id, ledger.legs.get(id)?))) {
-                let (tracks_now, of_now) = decide(&rules, &stream, kind, &row.sink, &self.abilities);
-                let (tracks_then, of_then) = decide(candidate, &stream, kind, &row.sink, &self.abilities);
+                let offer = Offer { stream: &stream, kind, below: row.descent.below() };
+                let (tracks_now, of_now) = decide(&rules, offer, &row.sink, &self.abilities);
+                let (tracks_then, of_then) = decide(candidate, offer, &row.sink, &self.abilities);
                 now.add_plan(name.as_str(), &tracks_now, &of_now);
                 then.add_plan(name.as_str(), &tracks_then, &of_then);
                 if (of_now.video.action, of_now.audio.action) == (of_then.video.action, of_then.audio.action) {

@@ -10,6 +10,7 @@ use patchbay_rules::{EndpointKind, Plan, Sink};
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Demand;
+use super::layers::Descent;
 use super::renditions::Handle;
 use crate::auth::Grant;
 
@@ -48,6 +49,8 @@ pub struct LegRow {
     pub planned_for: Planned,
     /// When a transcode of the plan that could not be started is tried again.
     pub retry_at: Option<MediaTime>,
+    /// How far below a simulcast's largest layer its link lets it be served.
+    pub descent: Descent,
     /// A transcode of the plan waits until the ladder has pictures again.
     pub parked: Option<Demand>,
     pub video: Option<Arc<Handle>>,

@@ -5,6 +5,7 @@
 
 mod budget;
 mod candidate;
+mod layers;
 mod ledger;
 mod planning;
 mod refusals;

@@ -1,6 +1,7 @@
 //! Plans: what every pair is to get now, and the tracks its feed points at for that.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use patchbay_bus::{EndReason, FeedValue, Point, Stream, StreamName, now};
@@ -9,9 +10,9 @@ use patchbay_media::{Kind, MediaTime};
 use patchbay_rules::{Action, EndpointKind, ReasonCode, Verdict};
 
 use super::budget::{Admission, Demand};
-use super::ledger::{LegRow, Planned};
+use super::ledger::{Ledger, LegRow, Planned};
 use super::renditions::Handle;
-use super::source::{self, SourceTrack, decide};
+use super::source::{self, Offer, SourceTrack, decide};
 use super::switchboard::Switchboard;
 
 /// Longest group of a source that answers keyframe requests while a player of the RTMP family reads it untouched:
@@ -68,7 +69,8 @@ impl Switchboard {
     /// Plans one pair from what is live now, and points its feed. A pair whose plan leads where it led before is not
     /// touched.
     pub(super) fn plan_leg(&self, id: SessionId, row: &mut LegRow, stream: &Stream, kind: EndpointKind) {
-        let (source, mut decided) = decide(&self.rules.load(), stream, kind, &row.sink, &self.abilities);
+        let (source, mut decided) =
+            decide(&self.rules.load(), Offer { stream, kind, below: row.descent.below() }, &row.sink, &self.abilities);
         let described = source.described(kind, stream);
         let before = |kind| row.plan.as_ref().map(|plan| if kind == Kind::Video { plan.video.code } else { plan.audio.code });
         let wish = |kind, replaces| Wish {
@@ -204,12 +206,21 @@ impl Switchboard {
         }
     }
 
-    /// Has the pairs of a simulcast planned again when one of its layers stops or comes back: a sender with little
-    /// bandwidth leaves out the largest ones.
+    /// Has the pairs of a simulcast planned again when one of its layers stops or comes back (a sender with little bandwidth
+    /// leaves out the largest ones), and when a sink needs a smaller one or may try a larger one.
     pub(super) fn follow_layers(&self) {
-        let ledger = self.ledger();
-        for row in ledger.publications.values().filter(|row| row.source.is_live()) {
-            if row.source.tracks().len() > 2 && source::layers(&row.source) != row.layers {
+        let time = now();
+        let mut ledger = self.ledger();
+        let Ledger { publications, legs, legs_of, .. } = &mut *ledger;
+        for row in publications.values().filter(|row| row.source.is_live() && row.source.tracks().len() > 2) {
+            let layers = source::layers(&row.source);
+            let smaller = layers.len().saturating_sub(1);
+            let mut changed = layers != row.layers;
+            for leg in legs_of.get(&row.stream).into_iter().flatten() {
+                let Some(leg) = legs.get_mut(leg) else { continue };
+                changed |= leg.descent.look(leg.counters.skipped.load(Ordering::Relaxed), smaller, time);
+            }
+            if changed {
                 self.replan_later(&row.stream);
             }
         }

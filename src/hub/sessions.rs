@@ -11,6 +11,7 @@ use patchbay_media::MediaTime;
 use patchbay_rules::EndpointKind;
 use tokio_util::sync::CancellationToken;
 
+use super::layers::Descent;
 use super::ledger::{Ledger, LegRow, Planned, PublicationRow};
 use super::routes::{Route, SecondPublisher};
 use super::switchboard::Switchboard;
@@ -183,6 +184,7 @@ impl Switchboard {
             plan: None,
             planned_for: Planned::default(),
             retry_at: None,
+            descent: Descent::new(now()),
             parked: None,
             video: None,
             audio: None,

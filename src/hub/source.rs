@@ -30,11 +30,23 @@ impl SourceTracks {
     }
 }
 
-/// The plan for a sink, and the tracks it is made from: of a simulcast the largest layer, or a smaller one when the plan
-/// would only make the picture as small as that.
-pub(super) fn decide(rules: &RuleTable, stream: &Stream, kind: EndpointKind, sink: &Sink, abilities: &Abilities) -> (SourceTracks, Plan) {
+/// What a stream offers a sink.
+#[derive(Clone, Copy)]
+pub(super) struct Offer<'a> {
+    pub stream: &'a Stream,
+    pub kind: EndpointKind,
+    /// How many layers of a simulcast are too large for the sink's link.
+    pub below: usize,
+}
+
+/// The plan for a sink, and the tracks it is made from: of a simulcast the largest layer that its link takes, or a smaller
+/// one when the plan would only make the picture as small as that.
+pub(super) fn decide(rules: &RuleTable, offer: Offer<'_>, sink: &Sink, abilities: &Abilities) -> (SourceTracks, Plan) {
+    let Offer { stream, kind, below } = offer;
     let audio = described_tracks(stream, Kind::Audio).next();
-    let mut layers = live_layers(stream).into_iter();
+    let layers = live_layers(stream);
+    let below = below.min(layers.len().saturating_sub(1));
+    let mut layers = layers.into_iter().skip(below);
     let mut source = SourceTracks { video: layers.next(), audio };
     let mut decided = plan(rules, &source.described(kind, stream), sink, abilities);
     for layer in layers {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use patchbay_impair::{Proxy, Setting, Stats};
 use tokio::runtime::Runtime;
 
-use crate::support::{Patchbay, aiortc, fixture, publish, turn};
+use crate::support::{Client, Patchbay, Watching, aiortc, browser_in_background, fixture, play, publish, text, turn, wait_for};
 
 /// Candidates have the server's port: the proxy takes the same one at another address of loopback.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -46,4 +46,24 @@ fn a_viewer_behind_a_lossy_network_sees_nearly_everything() {
     let stats = network.stats();
     assert!(seen["stamps"]["shownPct"].as_f64() >= Some(90.0), "{seen} {stats:?}");
     assert!(stats.down.lost >= 5 && stats.down.sent > 400, "it was lossy: {stats:?}");
+}
+
+#[test]
+fn behind_a_narrow_link_a_viewer_gets_the_smaller_layer_of_a_simulcast() {
+    let _turn = turn();
+    let narrow = Setting { down: "rate=330 queue=200 delay=10".parse().expect("a profile"), ..Setting::default() };
+    let (hub, network) = Network::around("", narrow, 2);
+    let options = ["--canvas", "--simulcast", "--width", "960", "--height", "540", "--seconds", "60"];
+    let _source = browser_in_background(&[&["--whip", &hub.url("/whip/live/cam")], &options[..]].concat());
+    let layers = || hub.get("/v1/streams")["streams"][0]["tracks"].as_array().map_or(0, Vec::len);
+    wait_for("three layers and sound", Duration::from_secs(25), || (layers() == 4).then_some(()));
+    let _player = play(&hub.rtmp_url("live/cam"));
+    let viewer = Watching::start(Client::Browser, &["--whep", &hub.url("/whep/live/cam"), "--stamp", "wall", "--settle", "0"]);
+    let source_of = |protocol| hub.pairs(protocol).first().map(|pair| text(&pair["video"]["source"])).unwrap_or_default();
+    wait_for("the smaller layer", Duration::from_secs(25), || source_of("whep").contains("480x270").then_some(()));
+    assert!(source_of("rtmp").contains("960x540"), "{}", source_of("rtmp"));
+    std::thread::sleep(Duration::from_secs(4));
+    let (seen, stats) = (viewer.report(), network.stats());
+    assert!(seen["stamps"]["distinct"].as_u64() > Some(60), "{seen} {stats:?}");
+    assert_eq!(text(&seen["size"]), "480x270", "{seen}");
 }
