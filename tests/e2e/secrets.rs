@@ -28,8 +28,9 @@ fn configuration(closed: u16) -> String {
 
 /// A request with what it brings, and all that is answered.
 fn ask(hub: &Patchbay, method: &str, path: &str, bearer: &str, body: &str) -> String {
-    let http: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(10))).build().into();
+    let limits = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10)));
+    // Nobody here says that a body may come.
+    let http: ureq::Agent = limits.timeout_await_100(Some(Duration::from_millis(1))).http_status_as_error(false).build().into();
     let request = ureq::http::Request::builder().method(method).uri(hub.url(path));
     let request = request.header("authorization", format!("Bearer {bearer}")).header("content-type", "application/json");
     let mut reply = http.run(request.body(body.to_owned()).expect("a request")).expect("a reply");
@@ -65,10 +66,8 @@ fn secrets_are_seen_nowhere() {
     wait_for("live/a", Duration::from_secs(15), || streams().contains("\"h264\"").then_some(()));
     for key in [PLAY_KEY, WRONG_KEY, BAD_TOKEN, API_TOKEN] {
         for path in ["/flv/live/a.flv", "/whep/live/a", "/whip/live/b", "/h5/live/a", "/live/a.jsmpeg", "/nowhere", "/v1/streams"] {
-            for method in ["GET", "POST"] {
-                said.push(ask(&hub, method, &format!("{path}?token={key}"), "", "s3cret-body"));
-                said.push(ask(&hub, method, path, key, "s3cret-body"));
-            }
+            said.push(ask(&hub, "GET", &format!("{path}?token={key}"), "", ""));
+            said.push(ask(&hub, "POST", path, key, "s3cret-body"));
         }
     }
     let pushes = [
