@@ -24,6 +24,30 @@ fn hevc_by_enhanced_rtmp_is_seen_in_a_browser_and_by_an_old_player() {
     assert!(seen["audio"]["rms"].as_f64() > Some(0.01), "{seen}");
 }
 
+#[test]
+fn av1_and_vp9_by_enhanced_rtmp_reach_everybody_and_opus_passes() {
+    let _turn = turn();
+    for (video, audio, action) in [("av1", "opus", "pass"), ("vp9", "aac", "transcode")] {
+        let hub = Patchbay::start("");
+        // A second picture beside the first is left out.
+        let tracks = if video == "vp9" { "2" } else { "1" };
+        let options = ["--video", video, "--audio", audio, "--tracks", tracks];
+        let _source = enhanced(&fixture("baseline-360p.flv"), &hub.rtmp_url("live/a"), &options);
+        hub.wait_live("live/a");
+        assert!(described(&hub, "video").starts_with(&format!("{video} 640x360")), "{}", described(&hub, "video"));
+        let seen = probe(&hub.rtmp_url("live/a"), 2);
+        assert_eq!((seen.codec("video").as_str(), seen.codec("audio").as_str()), ("h264", "aac"), "{video}");
+        let viewer = Watching::start(Client::Aiortc, &["whep", &hub.url("/whep/live/a"), "--stamp", "n"]);
+        let pair = wait_for("the pair", Duration::from_secs(20), || hub.pairs("whep").first().cloned());
+        assert_eq!(text(&pair["video"]["code"]), "codec_not_accepted", "{pair}");
+        assert_eq!(text(&pair["audio"]["action"]), action, "{pair}");
+        std::thread::sleep(Duration::from_secs(6));
+        let seen = viewer.report();
+        assert!(seen["stamps"]["shownPct"].as_f64() >= Some(90.0), "{video}: {seen}");
+        assert!(seen["audio"]["rms"].as_f64() > Some(0.01), "{video}: {seen}");
+    }
+}
+
 /// What the source's track of this kind is, as the API says it.
 fn described(hub: &Patchbay, kind: &str) -> String {
     let tracks = hub.get("/v1/streams")["streams"][0]["tracks"].clone();

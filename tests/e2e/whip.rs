@@ -37,9 +37,9 @@ fn a_browser_publishes_and_rtmp_flv_and_a_pushed_to_server_get_h264_and_aac() {
 }
 
 #[test]
-fn a_browser_without_h264_publishes_vp8_or_vp9_and_everybody_gets_h264() {
+fn a_browser_without_h264_publishes_vp8_vp9_or_av1_and_everybody_gets_h264() {
     let _turn = turn();
-    for codec in ["VP8", "VP9"] {
+    for codec in ["VP8", "VP9", "AV1"] {
         let hub = Patchbay::start("");
         let options = ["--canvas", "--codec", codec, "--min-kbps", "500", "--max-kbps", "1000", "--seconds", "40"];
         let _source = browser_in_background(&[&["--whip", &hub.url("/whip/live/cam")], &options[..]].concat());

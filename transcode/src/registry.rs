@@ -46,6 +46,7 @@ const VIDEO_DECODERS: &[Line<OpenVideoDecoder>] = &[
     (Codec::H265, ff::has_decoder, video::decode::open),
     (Codec::Vp8, ff::has_decoder, video::decode::open),
     (Codec::Vp9, ff::has_decoder, video::decode::open),
+    (Codec::Av1, ff::has_decoder, video::decode::open),
     (Codec::Mpeg1, ff::has_decoder, video::decode::open),
     (Codec::Mpeg2, ff::has_decoder, video::decode::open),
 ];

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use patchbay_bus::{EndReason, KeyframeGate, Signal, TrackWriter};
 use patchbay_contract::{Cause, Counters, Publication};
+use patchbay_media::av1::{Sequence, TemporalUnit};
 use patchbay_media::h264::{AccessUnit, ParameterSets};
 use patchbay_media::timeline::{Timeline, Track, Wire};
 use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo, vpx};
@@ -41,7 +42,10 @@ struct Input {
 struct Video {
     rid: Option<Rid>,
     input: Input,
+    /// Of H.264.
     sets: ParameterSets,
+    /// Of AV1.
+    sequence: Option<Sequence>,
     need_key: bool,
     /// Requests from here (loss, start); the track's own gate carries those of readers.
     own: KeyframeGate,
@@ -99,7 +103,7 @@ impl Ingest {
         if known.is_none() && self.layers.len() < LAYERS_MAX {
             let input = Input::new(&mut self.timeline, data.mid, 90_000);
             let own = KeyframeGate::default();
-            self.layers.push(Video { rid: data.rid, input, sets: ParameterSets::default(), need_key: true, own });
+            self.layers.push(Video { rid: data.rid, input, sets: ParameterSets::default(), sequence: None, need_key: true, own });
             return Some(self.layers.len() - 1);
         }
         known
@@ -223,6 +227,15 @@ impl Video {
                     return Picture::Empty;
                 }
                 let info = if unit.key { self.sets.track_info().ok() } else { None };
+                return Picture::Unit(Unit { payload: unit.payload, key: unit.key, info });
+            }
+            RtpCodec::Av1 => {
+                let data = Bytes::copy_from_slice(&data.data);
+                let Ok(unit) = TemporalUnit::read(&data, &mut self.sequence) else { return Picture::Broken };
+                if unit.payload.is_empty() {
+                    return Picture::Empty;
+                }
+                let info = self.sequence.as_ref().filter(|_| unit.key).map(Sequence::track_info);
                 return Picture::Unit(Unit { payload: unit.payload, key: unit.key, info });
             }
             RtpCodec::Vp8 => Codec::Vp8,

@@ -126,8 +126,9 @@ impl Peer {
         for (pt, rtx, profile) in H264_FORMATS {
             config.codec_config().add_h264((*pt).into(), Some((*rtx).into()), true, *profile);
         }
-        config.codec_config().enable_vp8(offer.vpx.contains(&Codec::Vp8));
-        config.codec_config().enable_vp9(offer.vpx.contains(&Codec::Vp9));
+        config.codec_config().enable_vp8(offer.instead.contains(&Codec::Vp8));
+        config.codec_config().enable_vp9(offer.instead.contains(&Codec::Vp9));
+        config.codec_config().enable_av1(offer.instead.contains(&Codec::Av1));
         let mut rtc = config.build(now);
         for &address in &identity.candidates {
             let candidate = Candidate::host(address, "udp").map_err(|e| Refusal::new(Code::Internal, e.to_string()))?;

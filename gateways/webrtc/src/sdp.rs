@@ -32,7 +32,7 @@ pub(crate) struct Offer {
     /// H.264 profiles of its video section, none without one.
     pub(crate) h264: Vec<H264Profile>,
     /// What a publisher without H.264 can send instead.
-    pub(crate) vpx: Vec<Codec>,
+    pub(crate) instead: Vec<Codec>,
     /// Whether its audio section has Opus.
     pub(crate) opus: bool,
 }
@@ -107,28 +107,28 @@ impl Offer {
         if find("a=fingerprint:").is_none() {
             return Err(bad("the offer has no a=fingerprint"));
         }
-        let (mut h264, mut vpx, mut opus, mut kinds) = (Vec::new(), Vec::new(), false, Vec::new());
+        let (mut h264, mut instead, mut opus, mut kinds) = (Vec::new(), Vec::new(), false, Vec::new());
         for section in &sections {
             check_section(section, role, &mut kinds)?;
             match section.kind {
                 "video" => {
                     h264 = section.h264_profiles();
                     // A viewer is sent H.264 or nothing; from a publisher anything that can be decoded is welcome.
-                    let instead = role == Role::Publish && h264.is_empty();
-                    let offered = |codec: &Codec| instead && !section.payload_types(codec.name()).is_empty();
-                    vpx = [Codec::Vp8, Codec::Vp9].into_iter().filter(offered).collect();
+                    let is_needed = role == Role::Publish && h264.is_empty();
+                    let offered = |codec: &Codec| is_needed && !section.payload_types(codec.name()).is_empty();
+                    instead = [Codec::Vp8, Codec::Vp9, Codec::Av1].into_iter().filter(offered).collect();
                 }
                 _ => opus = !section.payload_types("opus").is_empty(),
             }
-            let empty = if section.kind == "video" { h264.is_empty() && vpx.is_empty() } else { !opus };
+            let empty = if section.kind == "video" { h264.is_empty() && instead.is_empty() } else { !opus };
             if empty && role == Role::Publish {
                 return Err(no_codec(section.kind));
             }
         }
-        if h264.is_empty() && vpx.is_empty() && !opus {
+        if h264.is_empty() && instead.is_empty() && !opus {
             return Err(no_codec("any section"));
         }
-        Ok(Self { text: rewrite(&head, &sections, role), ufrag, h264, vpx, opus })
+        Ok(Self { text: rewrite(&head, &sections, role), ufrag, h264, instead, opus })
     }
 }
 
@@ -136,7 +136,7 @@ fn no_codec(place: &str) -> Refusal {
     Refusal::new(
         Code::NotAcceptable,
         format!(
-            "no usable codec for {place}: offer H.264 with packetization-mode=1 (a publisher may offer VP8 or VP9) for video and Opus for audio"
+            "no usable codec for {place}: offer H.264 with packetization-mode=1 (a publisher may offer VP8, VP9 or AV1) for video and Opus for audio"
         ),
     )
 }
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn offers_that_cannot_work_are_refused_by_code() {
         let vp8 = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\na=sendonly\r\na=rtpmap:96 VP8/90000\r\n";
-        let av1 = vp8.replace("VP8", "AV1");
+        let h265 = vp8.replace("VP8", "H265");
         let data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n";
         for (sdp, role, code) in [
             (String::new(), Role::Publish, Code::BadRequest),
@@ -286,7 +286,7 @@ mod tests {
             (format!("{HEAD}{OPUS}{ICE}"), Role::Play, Code::Unprocessable),
             (format!("{HEAD}{OPUS}{ICE}{OPUS}"), Role::Publish, Code::Unprocessable),
             (format!("{HEAD}{data}{ICE}"), Role::Publish, Code::Unprocessable),
-            (format!("{HEAD}{av1}{ICE}"), Role::Publish, Code::NotAcceptable),
+            (format!("{HEAD}{h265}{ICE}"), Role::Publish, Code::NotAcceptable),
             (format!("{HEAD}{}{ICE}", vp8.replace("sendonly", "recvonly")), Role::Play, Code::NotAcceptable),
         ] {
             assert_eq!(Offer::read(&sdp, role).err().map(|e| e.code), Some(code), "{sdp}");
@@ -295,11 +295,12 @@ mod tests {
 
     #[test]
     fn a_publisher_without_h264_is_taken_with_what_it_has() {
-        let vp9 = "m=video 9 UDP/TLS/RTP/SAVPF 96 98\r\na=mid:0\r\na=sendonly\r\na=rtpmap:96 vp8/90000\r\na=rtpmap:98 VP9/90000\r\n";
-        let offer = Offer::read(&format!("{HEAD}{vp9}{ICE}"), Role::Publish).unwrap();
-        assert_eq!((offer.vpx, offer.h264.len()), (vec![Codec::Vp8, Codec::Vp9], 0));
+        let others = "m=video 9 UDP/TLS/RTP/SAVPF 96 98 45\r\na=mid:0\r\na=sendonly\r\na=rtpmap:96 vp8/90000\r\na=rtpmap:98 VP9/90000\r\n\
+            a=rtpmap:45 AV1/90000\r\n";
+        let offer = Offer::read(&format!("{HEAD}{others}{ICE}"), Role::Publish).unwrap();
+        assert_eq!((offer.instead, offer.h264.len()), (vec![Codec::Vp8, Codec::Vp9, Codec::Av1], 0));
         let offer = Offer::read(&format!("{HEAD}{VP8_THEN_H264}{ICE}"), Role::Publish).unwrap();
-        assert_eq!(offer.vpx, [], "H.264 passes everywhere, so it alone is answered");
+        assert_eq!(offer.instead, [], "H.264 passes everywhere, so it alone is answered");
     }
 
     #[test]

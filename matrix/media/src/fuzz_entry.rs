@@ -1,9 +1,10 @@
 //! One function per fuzz target, so that the fuzzer and the replay of saved inputs in this crate's tests run the same code.
 //! Each must return, whatever the bytes are.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::aac::AudioSpecificConfig;
+use crate::av1::{Sequence, TemporalUnit};
 use crate::nal::{AccessUnit, NalError, SIDE_MAX, Sets, nals};
 use crate::vpx::Header;
 use crate::{Codec, h264, hevc};
@@ -12,7 +13,7 @@ use crate::{Codec, h264, hevc};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target with the name of its folder of saved inputs.
-pub const TARGETS: [Target; 4] = [("h264", h264), ("hevc", hevc), ("aac_config", aac_config), ("vpx", vpx)];
+pub const TARGETS: [Target; 5] = [("h264", h264), ("hevc", hevc), ("aac_config", aac_config), ("vpx", vpx), ("av1", av1)];
 
 /// The first byte says what the rest is: a configuration record, a byte stream, or units behind lengths of so many bytes.
 pub fn h264(data: &[u8]) {
@@ -61,6 +62,35 @@ pub fn vpx(data: &[u8]) {
         let shape = info.video_shape().copied().unwrap_or_default();
         assert!((1..=SIDE_MAX).contains(&shape.width) && (1..=SIDE_MAX).contains(&shape.height), "{shape:?}");
     }
+}
+
+/// The first byte says what the rest is: a configuration record, or temporal units behind lengths of two bytes.
+pub fn av1(data: &[u8]) {
+    let Some((layout, data)) = data.split_first() else { return };
+    let mut data = Bytes::copy_from_slice(data);
+    let mut sequence = None;
+    if layout % 2 == 0 {
+        sequence = Sequence::from_av1c(&data).ok().flatten();
+        return sequence.iter().for_each(check_sequence);
+    }
+    while data.len() >= 2 {
+        let length = usize::from(data.get_u16()).min(data.len());
+        let unit = data.split_to(length);
+        let Ok(read) = TemporalUnit::read(&unit, &mut sequence) else { continue };
+        assert!(read.payload.len() <= unit.len());
+        // What is left has nothing more to leave out.
+        let again = TemporalUnit::read(&read.payload, &mut sequence.clone());
+        assert_eq!(again.map(|unit| (unit.payload, unit.key)), Ok((read.payload, read.key)));
+        sequence.iter().for_each(check_sequence);
+    }
+}
+
+/// What is described can be decoded, and is the same when it is written and read again.
+fn check_sequence(sequence: &Sequence) {
+    let info = sequence.track_info();
+    let shape = info.video_shape().copied().unwrap_or_default();
+    assert!((1..=SIDE_MAX).contains(&shape.width) && (1..=SIDE_MAX).contains(&shape.height), "{shape:?}");
+    assert_eq!(Sequence::from_av1c(&info.config).as_ref(), Ok(&Some(sequence.clone())));
 }
 
 /// A configuration record of AAC.

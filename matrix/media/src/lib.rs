@@ -11,7 +11,8 @@
 //! |---|---|---|
 //! | H.264 | one access unit, NAL units with 4-byte length prefixes, no parameter sets, no AUD | `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §5.3.3.1) |
 //! | H.265 | the same | `HEVCDecoderConfigurationRecord` |
-//! | VP8, VP9, AV1 | one frame / temporal unit | empty (AV1: `av1C`) |
+//! | VP8, VP9 | one frame | empty |
+//! | AV1 | one temporal unit, OBUs as in a file (AV1 §5.2) without temporal delimiters | `av1C` with the sequence header |
 //! | MPEG-1/2 video | one picture; key pictures begin with their sequence header | empty |
 //! | AAC | one raw_data_block | `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1) |
 //! | Opus | one Opus packet (RFC 6716) | empty |
@@ -19,6 +20,8 @@
 //! | G.711, G.722 | bytes of one packet | empty |
 
 pub mod aac;
+pub mod av1;
+mod bits;
 mod codec;
 mod frame;
 #[doc(hidden)]

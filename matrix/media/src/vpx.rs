@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::bits::Bits;
 use crate::nal::SIDE_MAX;
 use crate::{Codec, TrackInfo, VideoShape};
 
@@ -59,7 +60,7 @@ fn vp8(frame: &[u8]) -> Option<Header> {
 
 /// Bitstream specification §6.2, as far as `frame_size`.
 fn vp9(frame: &[u8]) -> Option<Header> {
-    let mut bits = Bits { data: frame, at: 0 };
+    let mut bits = Bits::new(frame);
     if bits.read(2)? != 2 {
         return None;
     }
@@ -87,25 +88,6 @@ fn vp9(frame: &[u8]) -> Option<Header> {
         return None;
     }
     Some(Header::Key(bits.read(16)? + 1, bits.read(16)? + 1))
-}
-
-/// Bits, most significant first.
-struct Bits<'a> {
-    data: &'a [u8],
-    at: usize,
-}
-
-impl Bits<'_> {
-    /// The next `count` bits, at most 32.
-    fn read(&mut self, count: usize) -> Option<u32> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = self.data.get(self.at / 8)?;
-            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
-        }
-        Some(value)
-    }
 }
 
 #[cfg(test)]

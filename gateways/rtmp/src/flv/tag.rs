@@ -1,8 +1,9 @@
 //! FLV audio and video tag bodies: the legacy form (FLV 10.1, annex E.4) and enhanced RTMP v2.
 //!
 //! Reads both into one type and writes the legacy form where it exists (H.264, AAC), else the
-//! enhanced one. Multitrack bodies and codecs that nobody here carries are refused by name; the
-//! track, not the session, has to end then. Payloads are slices of the input.
+//! enhanced one. Of several tracks in one message the default one is read. Codecs that nobody here
+//! carries are refused by name; the track, not the session, has to end then. Payloads are slices of
+//! the input.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -21,9 +22,9 @@ pub enum TagError {
     /// Enhanced-RTMP codec that is not carried.
     #[error("codec {:?} is not supported", String::from_utf8_lossy(.0))]
     UnsupportedFourCc([u8; 4]),
-    /// Several tracks in one message.
-    #[error("multitrack is not supported")]
-    Multitrack,
+    /// Another track than the default one.
+    #[error("track {0} beside the default track is not carried")]
+    OtherTrack(u8),
     /// Reserved packet type or frame type.
     #[error("packet type {0} is not known")]
     PacketType(u8),
@@ -200,6 +201,13 @@ const MULTITRACK_AUDIO: u8 = 5;
 const MULTITRACK_VIDEO: u8 = 6;
 const MOD_EX: u8 = 7;
 
+/// One track, whose body goes on to the end.
+const ONE_TRACK: u8 = 0;
+/// Each track has a codec of its own.
+const MANY_CODECS: u8 = 2;
+/// The track that is meant when none is named.
+const DEFAULT_TRACK: u8 = 0;
+
 impl VideoTag {
     /// Reads a tag body. `None` for the commands that only seeking players need, and for the
     /// empty bodies some encoders send.
@@ -232,10 +240,8 @@ impl VideoTag {
         if frame_type == COMMAND_FRAME && packet_type != METADATA {
             return Ok(None);
         }
-        if packet_type == MULTITRACK_VIDEO {
-            return Err(TagError::Multitrack);
-        }
-        let codec = VideoCodec::from_fourcc(fourcc_of(&mut body)?)?;
+        let (packet_type, fourcc) = track(packet_type, MULTITRACK_VIDEO, &mut body)?;
+        let codec = VideoCodec::from_fourcc(fourcc)?;
         let packet = match packet_type {
             SEQUENCE_START => VideoPacket::SequenceStart(body),
             CODED_FRAMES if codec.has_composition_time() => VideoPacket::Frame { composition_ms: i24_of(&mut body)?, data: body },
@@ -324,10 +330,8 @@ impl AudioTag {
 
     fn parse_enhanced(packet_type: u8, mut body: Bytes) -> Result<Self, TagError> {
         let packet_type = skip_mod_ex(packet_type, &mut body)?;
-        if packet_type == MULTITRACK_AUDIO {
-            return Err(TagError::Multitrack);
-        }
-        let codec = AudioCodec::from_fourcc(fourcc_of(&mut body)?)?;
+        let (packet_type, fourcc) = track(packet_type, MULTITRACK_AUDIO, &mut body)?;
+        let codec = AudioCodec::from_fourcc(fourcc)?;
         let packet = match packet_type {
             SEQUENCE_START => AudioPacket::SequenceStart(body),
             CODED_FRAMES => AudioPacket::Frame(body),
@@ -397,6 +401,37 @@ fn skip_mod_ex(mut packet_type: u8, body: &mut Bytes) -> Result<u8, TagError> {
         packet_type = u8_of(body)? & 0x0F;
     }
     Err(TagError::TooManyModEx)
+}
+
+/// Leaves the default track's part in `body`; gives its packet type and FourCC (enhanced RTMP v2, "Multitrack").
+fn track(packet_type: u8, multitrack: u8, body: &mut Bytes) -> Result<(u8, [u8; 4]), TagError> {
+    if packet_type != multitrack {
+        return Ok((packet_type, fourcc_of(body)?));
+    }
+    let head = u8_of(body)?;
+    let (form, packet_type) = (head >> 4, head & 0x0F);
+    if form > MANY_CODECS {
+        return Err(TagError::PacketType(head));
+    }
+    let mut fourcc = if form == MANY_CODECS { [0; 4] } else { fourcc_of(body)? };
+    loop {
+        if form == MANY_CODECS {
+            fourcc = fourcc_of(body)?;
+        }
+        let id = u8_of(body)?;
+        let len = if form == ONE_TRACK { body.len() } else { body.try_get_uint(3).map_err(|_| TagError::Truncated)? as usize };
+        if len > body.len() {
+            return Err(TagError::Truncated);
+        }
+        let data = body.split_to(len);
+        if id == DEFAULT_TRACK {
+            *body = data;
+            return Ok((packet_type, fourcc));
+        }
+        if body.is_empty() {
+            return Err(TagError::OtherTrack(id));
+        }
+    }
 }
 
 fn u8_of(body: &mut Bytes) -> Result<u8, TagError> {

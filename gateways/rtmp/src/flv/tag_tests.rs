@@ -80,6 +80,16 @@ fn mod_ex_prefixes_are_skipped_up_to_a_limit() {
 }
 
 #[test]
+fn of_several_tracks_the_default_one_is_read() {
+    let frame = |codec| Ok(Some(VideoTag { codec, keyframe: true, packet: VideoPacket::Frame { composition_ms: 0, data: DATA } }));
+    assert_eq!(video(b"\x96\x03hvc1\0data"), frame(VideoCodec::Hevc), "one track");
+    assert_eq!(video(b"\x96\x13hvc1\x01\0\0\x02xx\0\0\0\x04data\x02\0\0\x01x"), frame(VideoCodec::Hevc), "many of one codec");
+    assert_eq!(video(b"\x96\x23hvc1\x01\0\0\x02xxav01\0\0\0\x04data"), frame(VideoCodec::Av1), "each of its own codec");
+    let sound = audio(b"\x95\x01Opus\0data").unwrap().unwrap();
+    assert_eq!((sound.codec, sound.packet), (AudioCodec::Opus, AudioPacket::Frame(DATA)));
+}
+
+#[test]
 fn bad_video_is_named() {
     for (bytes, error) in [
         (&[0x17][..], TagError::Truncated),
@@ -89,7 +99,11 @@ fn bad_video_is_named() {
         (b"\x90xyz1", TagError::UnsupportedFourCc(*b"xyz1")),
         (b"\x90avc", TagError::Truncated),
         (b"\x91avc1\0", TagError::Truncated),
-        (b"\x96\x00avc1", TagError::Multitrack),
+        (b"\x96\x01avc1", TagError::Truncated),
+        (b"\x96\x01avc1\x01rest", TagError::OtherTrack(1)),
+        (b"\x96\x11avc1\x01\0\0\x09rest", TagError::Truncated),
+        (b"\x96\x31avc1\0", TagError::PacketType(0x31)),
+        (b"\x96\x06avc1\0", TagError::PacketType(6)),
         (b"\x9Favc1", TagError::PacketType(15)),
         (&[0x97, 200, 1], TagError::Truncated),
         (&[0x97, 255, 255], TagError::Truncated),
@@ -105,7 +119,8 @@ fn bad_audio_is_named() {
         (&[0xAF, 7], TagError::PacketType(7)),
         (&[0x5F, 7], TagError::UnsupportedCodec(5)),
         (b"\x90abcd", TagError::UnsupportedFourCc(*b"abcd")),
-        (b"\x95\0Opus", TagError::Multitrack),
+        (b"\x95\0Opus", TagError::Truncated),
+        (b"\x95\x01Opus\x07rest", TagError::OtherTrack(7)),
         (b"\x91Op", TagError::Truncated),
         (&[0x97, 9], TagError::Truncated),
     ] {

@@ -31,6 +31,9 @@ pub enum Unusable {
     /// H.264 or H.265 that cannot be read.
     #[error(transparent)]
     Nal(#[from] patchbay_media::nal::NalError),
+    /// AV1 that cannot be read.
+    #[error(transparent)]
+    Av1(#[from] patchbay_media::av1::Av1Error),
     /// A picture whose header makes no sense, or is too large.
     #[error("{0} picture cannot be read")]
     Picture(Codec),
@@ -53,6 +56,7 @@ impl Unusable {
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Nal(a), Self::Nal(b)) => discriminant(a) == discriminant(b),
+            (Self::Av1(a), Self::Av1(b)) => discriminant(a) == discriminant(b),
             (Self::Tag(a), Self::Tag(b)) => discriminant(a) == discriminant(b),
             _ => discriminant(self) == discriminant(other),
         }
@@ -104,9 +108,10 @@ impl Ingest {
             Some(tag) => self.video.take(tag, Stamp { dts, arrival }, publisher),
             None => Ok(()),
         });
-        if let Err(error) = taken {
+        if let Err(error) = taken
+            && self.refuse("video", error)
+        {
             self.video.lost();
-            self.refuse("video", error);
         }
     }
 
@@ -119,9 +124,10 @@ impl Ingest {
             Some(tag) => self.audio.take(tag, Stamp { dts, arrival }, publisher),
             None => Ok(()),
         });
-        if let Err(error) = taken {
+        if let Err(error) = taken
+            && self.refuse("audio", error)
+        {
             self.audio.lost();
-            self.refuse("audio", error);
         }
     }
 
@@ -141,12 +147,15 @@ impl Ingest {
         self.publication.end(reason, cause);
     }
 
-    fn refuse(&mut self, track: &str, error: Unusable) {
-        self.publication.counters().lost.fetch_add(1, Ordering::Relaxed);
+    /// Names a tag that is left out, once of a kind; whether the track misses it.
+    fn refuse(&mut self, track: &str, error: Unusable) -> bool {
+        let is_missed = !matches!(error, Unusable::Tag(TagError::OtherTrack(_)));
+        self.publication.counters().lost.fetch_add(u64::from(is_missed), Ordering::Relaxed);
         if !self.told.iter().any(|told| told.is_like(&error)) {
             tracing::warn!(session = self.publication.id(), stream = %self.publication.stream(), track, %error, "tags are left out");
             self.told.push(error);
         }
+        is_missed
     }
 }
 

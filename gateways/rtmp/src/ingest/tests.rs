@@ -247,6 +247,41 @@ fn hevc_is_read_in_both_forms_of_its_tags() {
 }
 
 #[test]
+fn av1_is_described_by_the_sequence_headers_in_its_stream() {
+    let mut bench = Bench::new();
+    let header = [0x0a, 0x0b, 0x00, 0x00, 0x00, 0x0c, 0xc4, 0xff, 0x67, 0x12, 0xbe, 0x40, 0x10];
+    let mut av1 = |ms: u32, kind: u8, parts: &[&[u8]]| {
+        let body = [&[0x90 | kind][..], b"av01", &parts.concat()].concat();
+        bench.ingest.video(ms, body.into(), MediaTime::from_millis(1_000 + i64::from(ms)));
+    };
+    // A record without a header is allowed; so is a delimiter before a picture.
+    av1(0, 0, &[&[0x81, 1, 0x0c, 0]]);
+    av1(0, 1, &[&[0x12, 0, 0x32, 2, 0x30, 6]]);
+    av1(40, 1, &[&[0x12, 0], &header, &[0x32, 2, 0x10, 0]]);
+    av1(80, 1, &[&[0x12, 0, 0x32, 2, 0x30, 6]]);
+    let items = bench.items(Kind::Video);
+    let (Item::Info(info), Item::Frame(key), Item::Frame(next)) = (&items[0], &items[1], &items[2]) else { panic!("{items:?}") };
+    let shape = info.video_shape().unwrap();
+    assert_eq!((info.codec, shape.width, shape.height), (Codec::Av1, 640, 360));
+    assert_eq!(&info.config[..], [&[0x81, 1, 0x0c, 0], &header[..]].concat());
+    assert_eq!((key.key, next.key, &next.payload[..]), (true, false, &[0x32, 2, 0x30, 6][..]));
+    assert_eq!(bench.lost(), 1, "the picture before any header");
+}
+
+#[test]
+fn tracks_beside_the_default_one_are_left_out_and_nothing_is_missing() {
+    let mut bench = Bench::new();
+    bench.header(0, avcc(66, 20));
+    bench.picture(0, 0, true);
+    let other = Bytes::from_static(b"\xa6\x03avc1\x01\0\0\0\x02\x41\x09");
+    bench.ingest.video(0, other, MediaTime::from_millis(1_000));
+    bench.picture(40, 0, false);
+    let items = bench.items(Kind::Video);
+    let Some(Item::Frame(last)) = items.last() else { panic!("{items:?}") };
+    assert_eq!((items.len(), last.loss, bench.lost()), (3, 0, 0));
+}
+
+#[test]
 fn vp9_needs_no_header_and_is_described_by_its_key_frames() {
     let mut bench = Bench::new();
     let key = [0b1000_0010, 0x49, 0x83, 0x42, 0b0100_0000, 0b0010_0111, 0b1111_0000, 0b0001_0110, 0b0111_0000];

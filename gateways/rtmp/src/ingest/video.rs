@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use patchbay_bus::{Publisher, TrackWriter};
+use patchbay_media::av1::{Sequence, TemporalUnit};
 use patchbay_media::nal::{AccessUnit, NalError, Sets};
-use patchbay_media::{Codec, Frame, MediaTime, Reorder, Shape, TrackInfo, VideoShape, h264, hevc, vpx};
+use patchbay_media::{Codec, Frame, MediaTime, Reorder, Shape, TrackInfo, h264, hevc, vpx};
 
 use super::{Stamp, Unusable};
 use crate::flv::tag::{VideoCodec, VideoPacket, VideoTag};
@@ -51,6 +52,8 @@ pub(super) struct VideoIngest {
     codec: Option<VideoCodec>,
     /// Of H.264 and H.265.
     units: Option<Units>,
+    /// Of AV1.
+    sequence: Option<Sequence>,
     /// Said by the headers, the metadata and the frames so far.
     info: Option<TrackInfo>,
     /// `info` is newer than what the track knows; told with the next key frame.
@@ -112,7 +115,8 @@ impl VideoIngest {
             VideoCodec::Avc => Some(Units::new(h264::ParameterSets::from_avcc(&record)?)),
             VideoCodec::Hevc => Some(Units::new(hevc::ParameterSets::from_hvcc(&record)?)),
             VideoCodec::Av1 => {
-                self.describe(TrackInfo::video(Codec::Av1, record, VideoShape::default()));
+                self.sequence = Sequence::from_av1c(&record)?;
+                self.sequence.as_ref().map(Sequence::track_info).into_iter().for_each(|info| self.describe(info));
                 None
             }
             VideoCodec::Vp8 | VideoCodec::Vp9 => None,
@@ -162,7 +166,13 @@ impl VideoIngest {
             (VideoCodec::Avc | VideoCodec::Hevc, None) => Err(Unusable::NoHeader),
             (VideoCodec::Vp8, _) => self.vpx(Codec::Vp8, data),
             (VideoCodec::Vp9, _) => self.vpx(Codec::Vp9, data),
-            (VideoCodec::Av1, _) => Ok((data, tagged_key)),
+            (VideoCodec::Av1, _) => {
+                let unit = TemporalUnit::read(&data, &mut self.sequence)?;
+                if unit.new_sequence {
+                    self.sequence.as_ref().map(Sequence::track_info).into_iter().for_each(|info| self.describe(info));
+                }
+                Ok((unit.payload, unit.key))
+            }
         }
     }
 
