@@ -64,7 +64,7 @@ impl Part {
 pub struct Tag {
     kind: u8,
     /// Milliseconds.
-    time: i64,
+    pub time: i64,
     pub body: Vec<u8>,
 }
 
@@ -75,8 +75,14 @@ impl Tag {
         self.time + i64::from(offset)
     }
 
-    fn is_header(&self) -> bool {
+    /// Whether it holds parameter sets.
+    pub fn is_header(&self) -> bool {
         self.body[1] == 0
+    }
+
+    /// Whether it holds sound.
+    pub fn is_audio(&self) -> bool {
+        self.kind == AUDIO
     }
 
     /// Whether it is sent before this time, milliseconds.

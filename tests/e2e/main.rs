@@ -25,5 +25,6 @@ mod rules;
 mod secrets;
 mod slow;
 mod sources;
+mod timestamps;
 mod whep;
 mod whip;
