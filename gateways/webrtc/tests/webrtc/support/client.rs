@@ -24,6 +24,8 @@ pub struct Client {
     pub media: Vec<MediaData>,
     pub keyframe_requests: usize,
     pub datagrams: usize,
+    /// What was sent, if it is to be kept.
+    pub sent: Option<Vec<Vec<u8>>>,
 }
 
 impl Client {
@@ -57,6 +59,7 @@ impl Client {
             media: Vec::new(),
             keyframe_requests: 0,
             datagrams: 0,
+            sent: None,
         }
     }
 
@@ -80,7 +83,12 @@ impl Client {
         loop {
             match self.rtc.poll_output().unwrap() {
                 Output::Timeout(at) => return at,
-                Output::Transmit(t) => drop(self.socket.send_to(&t.contents, t.destination)),
+                Output::Transmit(t) => {
+                    drop(self.socket.send_to(&t.contents, t.destination));
+                    if let Some(sent) = &mut self.sent {
+                        sent.push(t.contents.to_vec());
+                    }
+                }
                 Output::Event(Event::Connected) => self.connected = true,
                 Output::Event(Event::Closed) => self.closed = true,
                 Output::Event(Event::IceConnectionStateChange(state)) => self.restarted |= self.connected && state.is_connected(),
@@ -108,6 +116,11 @@ impl Client {
         let writer = self.rtc.writer(mid).unwrap();
         let pt = writer.payload_params().next().unwrap().pt();
         writer.write(pt, Instant::now(), time, data.to_vec()).unwrap();
+    }
+
+    /// Sends a datagram that the stack below knows nothing of.
+    pub fn inject(&self, datagram: &[u8], to: SocketAddr) {
+        self.socket.send_to(datagram, to).unwrap();
     }
 
     pub fn request_keyframe(&mut self) {
