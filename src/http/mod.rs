@@ -5,19 +5,16 @@ mod api;
 mod metrics;
 mod pages;
 mod proxies;
+mod serve;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware;
 use axum::response::Response;
-use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use patchbay_contract::{Code, Refusal};
-use socket2::SockRef;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -29,9 +26,7 @@ use crate::reload::Reload;
 
 pub use api::Info;
 use proxies::Proxies;
-
-/// Bytes of a connection that may wait in the kernel before they are sent.
-const UNSENT_MAX: u32 = 128 << 10;
+pub use serve::serve;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -79,25 +74,4 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     let methods = [Method::GET, Method::POST, Method::PUT, Method::DELETE];
     CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-}
-
-/// Serves until `shutdown`; open requests are given a moment, then dropped.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    // Media goes out in small pieces; waiting for fuller packets would delay it, and what waits in the kernel can no longer
-    // be skipped for a viewer that lags.
-    let listener = listener.tap_io(|socket| {
-        _ = socket.set_nodelay(true);
-        _ = SockRef::from(&*socket).set_tcp_notsent_lowat(UNSENT_MAX);
-    });
-    let serving = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let deadline = async {
-        shutdown.cancelled().await;
-        // Media responses (HTTP-FLV) end with their sessions; whoever else lingers is cut.
-        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    };
-    tokio::select! {
-        result = serving => result,
-        () = deadline => Ok(()),
-    }
 }

@@ -11,6 +11,7 @@ mod budget;
 mod codecs;
 mod demo;
 mod h5;
+mod half_open;
 mod hostile;
 mod impaired;
 mod interop;

@@ -30,7 +30,7 @@ pub struct Config {
     /// Most RTMP connections at a time; further ones are closed at once.
     #[schemars(range(min = 1, max = 100_000))]
     pub connections_max: u32,
-    /// Most RTMP connections that neither publish nor play yet; further ones are closed at once.
+    /// Most RTMP connections that neither publish nor play yet; one more closes the oldest of them.
     #[schemars(range(min = 1, max = 100_000))]
     pub half_open_max: u32,
     /// How long a connection may take from its accept to an accepted publish or play, seconds.

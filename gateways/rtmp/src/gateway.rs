@@ -8,20 +8,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use patchbay_bus::StreamName;
-use patchbay_contract::{GatewayFuture, Hub, Place, Refusal};
+use patchbay_contract::{GatewayFuture, Hub, Refusal};
 use patchbay_rules::EndpointKind;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::fanout::Muxes;
+use crate::half_open::HalfOpen;
 use crate::tls::Certificate;
 use crate::{connection, http_flv, naming};
 
+/// Connections that may wait for their accept; the kernel caps it at its own limit. A peer beyond has to try again a second
+/// later, and the 128 or so of a plain bind are there within milliseconds when many come at once.
+const BACKLOG: i32 = 4_096;
 /// How long connections may take to say goodbye once asked to.
 const GOODBYE_MAX: Duration = Duration::from_secs(3);
 /// How long to wait when the process is out of file descriptors.
@@ -32,14 +36,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) hub: Arc<dyn Hub>,
     pub(crate) muxes: Arc<Muxes>,
-    /// Connections that neither publish nor play yet.
-    pub(crate) half_open: Arc<Semaphore>,
-}
-
-/// What a connection takes up that neither publishes nor plays yet.
-pub(crate) struct HalfOpen {
-    _permit: OwnedSemaphorePermit,
-    _place: Option<Place>,
+    pub(crate) half_open: Arc<HalfOpen>,
 }
 
 impl Shared {
@@ -107,7 +104,11 @@ impl Ports {
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError::Port { key, address, source })
+    let failed = |source| BindError::Port { key, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    // Linux takes a second listen() as a change of the length.
+    SockRef::from(&listener).listen(BACKLOG).map_err(failed)?;
+    Ok(listener)
 }
 
 /// The RTMP and HTTP-FLV gateway.
@@ -129,7 +130,7 @@ impl Gateway {
         let address = ports.plain.local_addr().unwrap_or(config.listen);
         let tls_address = ports.tls.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
         let muxes = Arc::new(Muxes::new(config.coalesce()));
-        let half_open = Arc::new(Semaphore::new(config.half_open_max as usize));
+        let half_open = HalfOpen::new(config.half_open_max as usize);
         let shared = Arc::new(Shared { config, hub, muxes, half_open });
         Ok(Arc::new(Self { shared, address, tls_address, ports: Mutex::new(Some(ports)) }))
     }
@@ -193,22 +194,20 @@ async fn accept(ports: &Ports, shared: &Arc<Shared>, shutdown: CancellationToken
 
 fn admit((stream, peer, tls): Accepted, shared: &Arc<Shared>, connections: &mut JoinSet<()>, shutdown: &CancellationToken) {
     let open = connections.len();
-    let limit = shared.config.connections_max as usize;
-    let permit = shared.half_open.clone().try_acquire_owned();
-    let (Ok(permit), true) = (permit, open < limit) else {
+    if open >= shared.config.connections_max as usize {
         // Closed without a word: answering would cost what the limit saves.
-        tracing::warn!(%peer, open, "connection refused: rtmp.connections_max or rtmp.half_open_max is reached");
+        tracing::warn!(%peer, open, "connection refused: rtmp.connections_max is reached");
         metrics::counter!("patchbay_rtmp_connections_refused_total").increment(1);
         return;
-    };
-    let place = match shared.hub.connect(peer) {
-        Ok(place) => place,
+    }
+    let address = match shared.hub.connect(peer) {
+        Ok(address) => address,
         Err(refusal) => {
             tracing::debug!(%peer, %refusal, "connection refused");
             metrics::counter!("patchbay_rtmp_connections_refused_total").increment(1);
             return;
         }
     };
-    let half_open = HalfOpen { _permit: permit, _place: place };
-    connections.spawn(connection::serve(shared.clone(), stream, tls, peer, half_open, shutdown.clone()));
+    let place = shared.half_open.enter(address);
+    connections.spawn(connection::serve(shared.clone(), stream, tls, peer, place, shutdown.clone()));
 }

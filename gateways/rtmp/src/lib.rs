@@ -19,6 +19,7 @@ pub mod flv;
 #[doc(hidden)]
 pub mod fuzz_entry;
 mod gateway;
+mod half_open;
 mod http_flv;
 mod ingest;
 mod naming;

@@ -123,13 +123,26 @@ async fn a_connection_that_asks_for_nothing_is_closed_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_open_connections_are_bounded() {
+async fn a_handshake_that_drips_is_closed_in_time() {
+    let gateway = Running::start(Config { handshake_timeout_s: 1, ..Config::default() }, None).await;
+    let mut stream = TcpStream::connect(gateway.rtmp).await.unwrap();
+    let drip =
+        async { while stream.write_all(&[3]).await.is_ok() && timeout(Duration::from_millis(50), stream.read_u8()).await.is_err() {} };
+    timeout(Duration::from_secs(4), drip).await.expect("the deadline is for all of it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_of_too_many_half_open_connections_makes_room() {
     let gateway = Running::start(Config { half_open_max: 2, ..Config::default() }, None).await;
-    let _held = [TcpStream::connect(gateway.rtmp).await.unwrap(), TcpStream::connect(gateway.rtmp).await.unwrap()];
+    let _live = Client::started(gateway.rtmp, "live/live", Mode::Publish).await.unwrap();
+    let mut first = TcpStream::connect(gateway.rtmp).await.unwrap();
+    let mut second = TcpStream::connect(gateway.rtmp).await.unwrap();
     sleep(Duration::from_millis(100)).await;
-    let mut third = TcpStream::connect(gateway.rtmp).await.unwrap();
-    let read = timeout(Duration::from_secs(1), third.read(&mut [0; 16])).await.expect("closed at once");
+    let _honest = Client::started(gateway.rtmp, "live/a", Mode::Publish).await.unwrap();
+    let read = timeout(Duration::from_secs(1), first.read(&mut [0; 16])).await.expect("closed at once");
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    assert!(timeout(Duration::from_millis(200), second.read(&mut [0; 16])).await.is_err(), "there was room for it");
+    assert!(gateway.hub.causes("publish").is_empty(), "who publishes is not half-open");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

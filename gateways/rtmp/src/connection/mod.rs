@@ -23,7 +23,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::gateway::{HalfOpen, Shared};
+use crate::gateway::Shared;
+use crate::half_open::Place;
 use crate::naming;
 use crate::proto::Error as ProtoError;
 use crate::proto::server::{self, Connect, Event, ServerConfig as SessionConfig, ServerSession, StreamName};
@@ -49,6 +50,9 @@ pub(crate) enum Ended {
     /// Neither publish nor play came in time.
     #[error("neither publish nor play within the handshake timeout")]
     HalfOpen,
+    /// It was the oldest of `rtmp.half_open_max` that neither published nor played, and another one came.
+    #[error("made room for others: rtmp.half_open_max is reached")]
+    MadeRoom,
     /// What it asked for was refused.
     #[error("refused: {0}")]
     Refused(Refusal),
@@ -84,11 +88,11 @@ pub(crate) async fn serve(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     peer: SocketAddr,
-    half_open: HalfOpen,
+    place: Place,
     shutdown: CancellationToken,
 ) {
     let deadline = Instant::now() + shared.config.handshake_timeout();
-    let socket = match secure(stream, tls, deadline, &shutdown).await {
+    let socket = match secure(stream, tls, deadline, &place, &shutdown).await {
         Ok(socket) => socket,
         Err(ended) => {
             tracing::info!(%peer, %ended, "rtmp connection ended in its TLS handshake");
@@ -99,12 +103,15 @@ pub(crate) async fn serve(
     let session = ServerSession::new(config, rand::random());
     let connect = Connect::default();
     let mut connection = Connection { shared, socket, peer, session, input: BytesMut::new(), read_size: READ_SMALL, connect, shutdown };
-    let ended = connection.run(half_open, deadline).await;
+    let ended = connection.run(place, deadline).await;
     match &ended {
-        Ended::Closed | Ended::Shutdown | Ended::StreamOver(_) => tracing::debug!(%peer, %ended, "rtmp connection ended"),
+        // A flood of half-open connections is not to flood the log as well.
+        Ended::Closed | Ended::Shutdown | Ended::StreamOver(_) | Ended::HalfOpen | Ended::MadeRoom => {
+            tracing::debug!(%peer, %ended, "rtmp connection ended")
+        }
         _ => tracing::info!(%peer, %ended, "rtmp connection ended"),
     }
-    if !matches!(ended, Ended::Closed | Ended::Socket(_)) {
+    if !matches!(ended, Ended::Closed | Ended::Socket(_) | Ended::MadeRoom) {
         // What was said last must still arrive.
         _ = connection.write_output().await;
         socket::close(&connection.socket).await;
@@ -116,29 +123,32 @@ async fn secure(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     deadline: Instant,
+    place: &Place,
     shutdown: &CancellationToken,
 ) -> Result<Socket, Ended> {
     let Some(config) = tls else { return Ok(Socket::plain(stream)) };
     tokio::select! {
         () = shutdown.cancelled() => Err(Ended::Shutdown),
+        () = place.lost() => Err(Ended::MadeRoom),
         secured = timeout_at(deadline, Socket::accept(stream, config)) => Ok(secured.map_err(|_| Ended::HalfOpen)??),
     }
 }
 
 impl Connection {
-    async fn run(&mut self, half_open: HalfOpen, mut deadline: Instant) -> Ended {
-        let mut half_open = Some(half_open);
+    async fn run(&mut self, place: Place, mut deadline: Instant) -> Ended {
+        let mut place = Some(place);
         loop {
             let shutdown = self.shutdown.clone();
             let role = tokio::select! {
                 () = shutdown.cancelled() => return Ended::Shutdown,
+                () = lost(place.as_ref()) => return Ended::MadeRoom,
                 admitted = timeout_at(deadline, self.admit()) => match admitted {
                     Ok(Ok(role)) => role,
                     Ok(Err(ended)) => return ended,
                     Err(_) => return Ended::HalfOpen,
                 },
             };
-            drop(half_open.take());
+            drop(place.take());
             let result = match role {
                 Role::Publisher(id, publication) => self.publish(id, publication).await,
                 Role::Player(id, leg) => self.play(id, leg).await,
@@ -253,6 +263,14 @@ impl Connection {
 
     fn stall(&self) -> Duration {
         self.shared.config.slow_cut()
+    }
+}
+
+/// Waits until the place is somebody else's; whoever has published or played before needs none.
+async fn lost(place: Option<&Place>) {
+    match place {
+        Some(place) => place.lost().await,
+        None => std::future::pending().await,
     }
 }
 
