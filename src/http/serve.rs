@@ -18,6 +18,8 @@ use tokio_util::task::TaskTracker;
 
 /// Bytes of a connection that may wait in the kernel before they are sent.
 const UNSENT_MAX: u32 = 128 << 10;
+/// Bytes of a connection that may wait in the server: for the same reason, and the largest head of a request.
+const BUFFER_MAX: usize = 64 << 10;
 /// How long the head of a request may take, from the accept or from the end of the request before it.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 /// How long open requests may take once the process stops.
@@ -65,7 +67,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdow
         router.call(request)
     });
     let mut builder = http1::Builder::new();
-    let serving = builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).serve_connection(TokioIo::new(stream), service);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(BUFFER_MAX);
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving.with_upgrades());
     let served = tokio::select! {
         served = serving.as_mut() => served,

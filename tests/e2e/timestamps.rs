@@ -92,13 +92,16 @@ fn lips(seen: &Probe, periods: [f64; 2]) -> f64 {
     worst
 }
 
+/// What a stamp becomes, milliseconds.
+type Stamp = fn(i64) -> i64;
+
 #[test]
 fn stamps_that_wrap_jump_or_stand_still_disconnect_nobody() {
     let _turn = turn();
     let hub = Patchbay::start("");
     let tags = tags(&std::fs::read(fixture("baseline-360p.flv")).expect("the fixture"));
     let periods = [period(&tags, false), period(&tags, true)];
-    let cases: [(&str, fn(i64) -> i64); 5] = [
+    let cases: [(&str, Stamp); 5] = [
         ("wrap24", |t| (1 << 24) - EVENT + t),
         ("wrap32", |t| (1 << 32) - EVENT + t),
         ("ahead", |t| if t < EVENT { t } else { t + HOUR }),
