@@ -23,6 +23,9 @@ const WATCHED_S: u32 = 9;
 /// How far the distance of sound and picture may be from that of the source, seconds.
 const LIPS_MAX: f64 = 0.04;
 
+/// What a stamp becomes, milliseconds.
+type Stamp = fn(i64) -> i64;
+
 /// A publisher that sends a file in real time with the stamps that `stamp` makes of the file's.
 struct Stamping {
     stop: Arc<AtomicBool>,
@@ -30,7 +33,7 @@ struct Stamping {
 }
 
 impl Stamping {
-    fn publish(tags: &[Tag], url: &str, stamp: fn(i64) -> i64) -> Self {
+    fn publish(tags: &[Tag], url: &str, stamp: Stamp) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (tags, url, stopped) = (tags.to_vec(), RtmpUrl::parse(url).expect("a URL"), stop.clone());
         Self { stop, thread: std::thread::spawn(move || send(&tags, url, stamp, &stopped)) }
@@ -45,7 +48,7 @@ impl Stamping {
     }
 }
 
-fn send(tags: &[Tag], url: RtmpUrl, stamp: fn(i64) -> i64, stopped: &AtomicBool) -> std::io::Result<()> {
+fn send(tags: &[Tag], url: RtmpUrl, stamp: Stamp, stopped: &AtomicBool) -> std::io::Result<()> {
     let mut socket = TcpStream::connect((&*url.host, url.port))?;
     let mut session = ClientSession::new(url, Mode::Publish, 4_096, 1);
     let mut buffer = [0; 4_096];
@@ -91,9 +94,6 @@ fn lips(seen: &Probe, periods: [f64; 2]) -> f64 {
     }
     worst
 }
-
-/// What a stamp becomes, milliseconds.
-type Stamp = fn(i64) -> i64;
 
 #[test]
 fn stamps_that_wrap_jump_or_stand_still_disconnect_nobody() {
