@@ -44,6 +44,8 @@ pub struct PushView {
 struct Entry {
     stream: StreamName,
     push: push::Push,
+    /// Of one that came by API: where to, and as what.
+    requested: Option<(Destination, EndpointKind)>,
 }
 
 /// All pushes by name.
@@ -60,8 +62,15 @@ impl Pushes {
     }
 
     /// Replaces what pushes that come by API may dial.
+    /// Those that run begin anew, by the new policy.
     pub fn set_outbound(&self, outbound: &patchbay_outbound::Config) {
-        self.policy.store(Arc::new(Policy::checked(outbound)));
+        let policy = Policy::checked(outbound);
+        self.policy.store(Arc::new(policy.clone()));
+        for entry in self.all().values_mut() {
+            let Some((to, kind)) = &mut entry.requested else { continue };
+            to.policy = policy.clone();
+            entry.push = push::Push::start(self.hub.clone(), entry.stream.clone(), *kind, to.clone());
+        }
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -72,7 +81,7 @@ impl Pushes {
     ///
     /// # Errors
     /// A bad name or URL, a name in use, or too many pushes.
-    fn start(&self, name: &str, stream: &str, to: Destination, kind: EndpointKind) -> Result<PushView, Refusal> {
+    fn start(&self, name: &str, stream: &str, to: Destination, kind: EndpointKind, by_api: bool) -> Result<PushView, Refusal> {
         let stream: StreamName = stream.parse()?;
         if name.is_empty() || name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
             return Err(Refusal::new(Code::BadRequest, "push name: 1 to 64 letters, digits, '-', '_', '.'"));
@@ -84,8 +93,9 @@ impl Pushes {
         if all.len() >= PUSHES_MAX {
             return Err(Refusal::new(Code::TooMany, format!("the limit of {PUSHES_MAX} pushes is reached")));
         }
+        let requested = by_api.then(|| (to.clone(), kind));
         let push = push::Push::start(self.hub.clone(), stream.clone(), kind, to);
-        let entry = Entry { stream, push };
+        let entry = Entry { stream, push, requested };
         let view = view(name, &entry);
         all.insert(name.to_owned(), entry);
         Ok(view)
@@ -102,12 +112,12 @@ impl Pushes {
         if let Err(refused @ DialError::Refused { .. }) = to.policy.resolve(host, port).await {
             return Err(Refusal::new(Code::AddressRefused, refused.to_string()));
         }
-        self.start(name, stream, to, kind)
+        self.start(name, stream, to, kind, true)
     }
 
     /// Starts a push of the configuration; what is wrong with it is logged.
     pub fn start_configured(&self, push: &config::Push) {
-        if let Err(refusal) = destination(push).and_then(|to| self.start(&push.name, push.stream.as_str(), to, push.kind.into())) {
+        if let Err(refusal) = destination(push).and_then(|to| self.start(&push.name, push.stream.as_str(), to, push.kind.into(), false)) {
             tracing::error!(push = %push.name, %refusal, "push not started");
         }
     }

@@ -87,7 +87,9 @@ impl Reload {
             self.board.set_routes(new.hub_routes());
         }
         if applied("limits", old.limits != new.limits) {
-            self.board.set_settings(new.hub_settings());
+            // What is about transcoding waits for the next start.
+            let transcode = old.transcode.clone();
+            self.board.set_settings(Config { transcode, ..new.clone() }.hub_settings());
         }
         if applied("auth", old.auth != new.auth)
             && let Err((key, why)) = self.gate.set(&new.auth)

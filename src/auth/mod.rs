@@ -208,6 +208,17 @@ impl Gate {
         }
     }
 
+    /// Whether what was granted still is: its token may have been revoked since.
+    ///
+    /// # Errors
+    /// It was.
+    pub fn still_good(&self, grant: &Grant) -> Result<(), Refusal> {
+        match &grant.token_id {
+            Some(id) if self.revoked.contains(id) => Err(tokens::revoked()),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether `token` gives this right to the API.
     pub fn admit_to_api(&self, token: &str, right: Right) -> Result<(), Refusal> {
         let policy = self.policy.load();

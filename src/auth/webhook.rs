@@ -138,10 +138,15 @@ impl Webhook {
             return;
         }
         let mut all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only permissions: whoever guesses keys must not fill the table.
+        if !answer.allow {
+            all.remove(&key);
+            return;
+        }
         if all.len() >= REMEMBERED_MAX {
             all.retain(|_, (at, _)| at.elapsed() < self.cache);
         }
-        if all.len() < REMEMBERED_MAX {
+        if all.len() < REMEMBERED_MAX || all.contains_key(&key) {
             all.insert(key, (Instant::now(), answer.clone()));
         }
     }

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod api;
+mod bodies;
 mod metrics;
 mod pages;
 mod proxies;
@@ -55,6 +56,7 @@ pub fn router(state: State, config: &config::Http, gateways: impl IntoIterator<I
     let proxies = Proxies::new(&config.trusted_proxies);
     Router::new()
         .fallback_service(all)
+        .layer(middleware::from_fn(bodies::wait))
         .layer(middleware::from_fn(aliases::apply))
         .layer(middleware::from_fn_with_state(proxies, proxies::apply))
         .layer(middleware::map_response(never_guessed))

@@ -62,17 +62,19 @@ fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| plain.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, 0)))
 }
 
-/// Whether a page asks that does not come from this machine. Browsers say so where it matters: on every WebSocket and on
-/// every request that changes something. A name is not believed, because a stranger's may lead here (DNS rebinding).
+/// Whether a page may be asking that does not come from this machine. Browsers name its origin on every WebSocket and on every
+/// request that changes something, and the host they were led to on all. A name is not believed, because a stranger's may
+/// lead here (DNS rebinding).
 fn is_page_from_elsewhere(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
-    let url = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
-    match url.as_ref().and_then(Url::host) {
+    let is_elsewhere = |url: Option<Url>| match url.as_ref().and_then(Url::host) {
         Some(Host::Domain(name)) => name != "localhost",
         Some(Host::Ipv4(ip)) => !ip.is_loopback(),
         Some(Host::Ipv6(ip)) => !ip.is_loopback(),
         None => true,
-    }
+    };
+    let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().ok().and_then(|text| Url::parse(text).ok()));
+    let host = headers.get(header::HOST).map(|host| host.to_str().ok().and_then(|text| Url::parse(&format!("http://{text}")).ok()));
+    [origin, host].into_iter().flatten().any(is_elsewhere)
 }
 
 /// Puts the address in the place of the connection's.

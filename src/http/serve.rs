@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,9 +14,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Most connections at a time.
+const CONNECTIONS_MAX: usize = 16_384;
 /// Bytes of a connection that may wait in the kernel before they are sent.
 const UNSENT_MAX: u32 = 128 << 10;
 /// Bytes of a connection that may wait in the server: for the same reason, and the largest head of a request.
@@ -36,11 +40,20 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     // Linux takes a second listen() as a change of the length.
     SockRef::from(&listener).listen(BACKLOG)?;
     let connections = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => _ = connections.spawn(connection(stream, peer, router.clone(), shutdown.clone())),
+                Ok((stream, peer)) => {
+                    // Closed without a word when there are too many: answering would cost what the limit saves.
+                    let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                    let serving = connection(stream, peer, router.clone(), shutdown.clone());
+                    connections.spawn(async move {
+                        serving.await;
+                        drop(place);
+                    });
+                }
                 Err(error) => {
                     // Of one connection, or out of descriptors: neither is a reason to stop listening.
                     tracing::warn!(%error, "accept failed");

@@ -38,9 +38,7 @@ impl Descent {
         let kept = now - self.changed_at;
         if starved && kept > SETTLE && self.below < smaller {
             // A larger layer that was tried in vain.
-            if kept < self.patience {
-                self.patience = (self.patience + self.patience).min(PATIENCE_MAX);
-            }
+            self.patience = if kept < self.patience { (self.patience + self.patience).min(PATIENCE_MAX) } else { PATIENCE_MIN };
             (self.below, self.changed_at) = (self.below + 1, now);
             return true;
         }

@@ -212,12 +212,13 @@ impl Switchboard {
         let time = now();
         let mut ledger = self.ledger();
         let Ledger { publications, legs, legs_of, .. } = &mut *ledger;
-        for row in publications.values().filter(|row| row.source.is_live() && row.source.tracks().len() > 2) {
+        for row in publications.values().filter(|row| row.source.is_live() && source::is_layered(&row.source)) {
             let layers = source::layers(&row.source);
             let smaller = layers.len().saturating_sub(1);
             let mut changed = layers != row.layers;
             for leg in legs_of.get(&row.stream).into_iter().flatten() {
-                let Some(leg) = legs.get_mut(leg) else { continue };
+                // One that must keep its size would get the smaller layer enlarged.
+                let Some(leg) = legs.get_mut(leg).filter(|leg| !leg.sink.is_settled()) else { continue };
                 changed |= leg.descent.look(leg.counters.skipped.load(Ordering::Relaxed), smaller, time);
             }
             if changed {

@@ -130,6 +130,9 @@ impl Switchboard {
         let (id, publisher) = {
             // One step: the first plan must find the row, and no other publisher may be seen in between.
             let mut ledger = self.ledger();
+            // Again: others came while this one waited, and its token may be gone.
+            self.admit(&ledger)?;
+            self.gate.still_good(&grant)?;
             let name = request.stream.clone();
             let publisher =
                 if policy == SecondPublisher::Backup { self.bus().publish_or_stand_by(name)? } else { self.bus().publish(name)? };
@@ -166,6 +169,7 @@ impl Switchboard {
         let mut ledger = self.ledger();
         let live = self.bus().get(&request.stream);
         self.admit(&ledger)?;
+        self.gate.still_good(&grant)?;
         if live.is_none() && !request.wait && !ledger.vanished.contains_key(&request.stream) {
             return Err(Refusal::new(Code::StreamNotFound, format!("nobody publishes {} now", request.stream)));
         }

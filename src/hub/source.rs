@@ -59,6 +59,11 @@ pub(super) fn decide(rules: &RuleTable, offer: Offer<'_>, sink: &Sink, abilities
     (source, decided)
 }
 
+/// Whether it has several layers.
+pub(super) fn is_layered(stream: &Stream) -> bool {
+    stream.tracks().iter().filter(|track| track.kind() == Kind::Video).count() > 1
+}
+
 /// The layers that are sent now, largest first.
 pub(super) fn layers(stream: &Stream) -> Vec<TrackUid> {
     live_layers(stream).iter().map(|layer| layer.track.uid()).collect()

@@ -43,10 +43,18 @@ fn id_of(codec: Codec) -> Option<ffmpeg::codec::Id> {
     })
 }
 
+fn decoder(codec: Codec) -> Option<ffmpeg::Codec> {
+    if codec == Codec::Av1 {
+        // libavcodec's own needs hardware, and says so only with the first packet.
+        return ["libdav1d", "libaom-av1"].into_iter().find_map(ffmpeg::codec::decoder::find_by_name);
+    }
+    id_of(codec).and_then(ffmpeg::codec::decoder::find)
+}
+
 /// Whether this libavcodec decodes `codec`.
 pub(crate) fn has_decoder(codec: Codec) -> bool {
     init();
-    id_of(codec).and_then(ffmpeg::codec::decoder::find).is_some()
+    decoder(codec).is_some()
 }
 
 /// Whether this libavcodec has the encoder `name`.
@@ -70,7 +78,7 @@ pub(crate) struct DecoderSetup<'a> {
 pub(crate) fn open_decoder(codec: Codec, setup: &DecoderSetup<'_>) -> Result<ffmpeg::decoder::Opened, CodecError> {
     init();
     let failed = |why| CodecError::Open { codec, role: "decoder", why };
-    let library = id_of(codec).and_then(ffmpeg::codec::decoder::find).ok_or(failed(LibraryError::Missing))?;
+    let library = decoder(codec).ok_or(failed(LibraryError::Missing))?;
     let mut context = ffmpeg::codec::Context::new_with_codec(library);
     set_extradata(&mut context, setup.extradata).map_err(|e| failed(e.into()))?;
     // SAFETY: `context` owns a live AVCodecContext that is not open yet; these are plain fields of it.

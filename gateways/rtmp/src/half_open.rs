@@ -51,6 +51,11 @@ impl HalfOpen {
 }
 
 impl Place {
+    /// Makes it nobody else's any more: the peer has said what it wants, and waits for the answer.
+    pub(crate) fn keep(&self) {
+        self.owner.waiting.lock().unwrap_or_else(PoisonError::into_inner).by_age.remove(&self.number);
+    }
+
     /// Waits until it is somebody else's.
     pub(crate) async fn lost(&self) {
         self.lost.cancelled().await;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection as Tls, ServerConfig, ServerConnection};
+use rustls::{ClientConfig, ClientConnection, Connection as Tls, IoState, ServerConfig, ServerConnection};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -127,7 +127,8 @@ impl Socket {
     /// Until there is something to read.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         // What TLS has read ahead makes no socket readable; a broken record is met by the read.
-        let ahead = self.tls().is_some_and(|mut tls| tls.process_new_packets().map_or(true, |state| state.plaintext_bytes_to_read() > 0));
+        let has_news = |state: IoState| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
+        let ahead = self.tls().is_some_and(|mut tls| tls.process_new_packets().map_or(true, has_news));
         if ahead { Ok(()) } else { self.tcp.readable().await }
     }
 

@@ -24,6 +24,8 @@ use crate::sdp::LAYERS_MAX;
 
 /// Largest access unit that is taken.
 const ACCESS_UNIT_MAX: usize = 4 << 20;
+/// How long a layer that is sent may be silent.
+const LAYER_SILENT_MAX: MediaTime = MediaTime::from_millis(1_500);
 /// Largest Opus packet (RFC 6716 §3.4 allows 120 ms of 1,275-byte frames).
 const OPUS_MAX: usize = 6 * 1_275 + 20;
 
@@ -47,6 +49,8 @@ struct Video {
     /// Of AV1.
     sequence: Option<Sequence>,
     need_key: bool,
+    /// When its last frame came.
+    heard: MediaTime,
     /// Requests from here (loss, start); the track's own gate carries those of readers.
     own: KeyframeGate,
 }
@@ -103,7 +107,15 @@ impl Ingest {
         if known.is_none() && self.layers.len() < LAYERS_MAX {
             let input = Input::new(&mut self.timeline, data.mid, 90_000);
             let own = KeyframeGate::default();
-            self.layers.push(Video { rid: data.rid, input, sets: ParameterSets::default(), sequence: None, need_key: true, own });
+            self.layers.push(Video {
+                rid: data.rid,
+                input,
+                sets: ParameterSets::default(),
+                sequence: None,
+                need_key: true,
+                heard: MediaTime::ZERO,
+                own,
+            });
             return Some(self.layers.len() - 1);
         }
         known
@@ -113,6 +125,7 @@ impl Ingest {
         let Some(layer) = self.layer(data) else { return };
         let Self { publication, timeline, layers, signal, .. } = self;
         let video = &mut layers[layer];
+        video.heard = arrival;
         let missing = video.input.missing(data);
         if missing > 0 || !data.contiguous && video.input.writer.is_some() {
             video.need_key = true;
@@ -176,7 +189,8 @@ impl Ingest {
         let bus_now = patchbay_bus::now();
         let mut api = rtc.direct_api();
         for video in &mut self.layers {
-            if video.need_key && video.input.last_seq.is_some() {
+            // A layer that its sender has left out is not asked for: some senders answer with key frames of all layers.
+            if video.need_key && video.input.last_seq.is_some() && bus_now - video.heard < LAYER_SILENT_MAX {
                 video.own.request();
             }
             let track = video.input.writer.as_ref().map(|w| w.track().clone());

@@ -20,6 +20,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A round trip this much longer than the shortest is a queue, if it stays.
 const QUEUE_RTT: Duration = Duration::from_millis(100);
 
+/// Each longer round trip lifts the shortest by one part in this many of what it is longer.
+const RTT_MIN_WEIGHT: u32 = 256;
+
 /// An estimate is exceeded by this factor per round trip measured.
 const EXCESS_STEP: f64 = 1.25;
 /// How long an estimate is kept to after a queue: this at first, then twice as long each time.
@@ -83,14 +86,18 @@ impl Pace {
 
     /// A round trip of late.
     pub(crate) fn round_trip(&mut self, rtt: Duration, now: Instant) {
-        self.rtt_min = self.rtt_min.min(rtt);
+        // It forgets slowly, for a path that has become longer for good.
+        self.rtt_min = if rtt < self.rtt_min { rtt } else { self.rtt_min + (rtt - self.rtt_min) / RTT_MIN_WEIGHT };
         let long = rtt > self.rtt_min.saturating_add(QUEUE_RTT);
         let queue = long && (self.bound || std::mem::replace(&mut self.was_long, long));
         self.was_long = long;
         if queue {
             (self.bound, self.excess) = (true, 1.0);
-            self.calm_at = now + self.patience;
-            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+            // A queue shows in several round trips, and is one queue.
+            if now >= self.calm_at {
+                self.calm_at = now + self.patience;
+                self.patience = (self.patience * 2).min(PATIENCE_MAX);
+            }
         } else if self.bound && !long && now >= self.calm_at {
             self.excess *= EXCESS_STEP;
         }

@@ -28,6 +28,8 @@ use crate::stun;
 const PATHS_MAX: usize = 8;
 /// Addresses a session may check from in its life. Beyond any roaming; each costs the ICE agent memory.
 const PATHS_SEEN_MAX: u32 = 64;
+/// Further addresses that an ICE restart allows.
+const PATHS_PER_RESTART: u32 = 8;
 /// How often senders and receivers report. A browser brings sound and picture together only once it has two reports of
 /// each, so this decides how soon lips are in sync.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
@@ -179,7 +181,8 @@ impl Peer {
         let mut api = self.rtc.direct_api();
         api.set_local_ice_credentials(ours.clone());
         api.set_remote_ice_credentials(remote);
-        self.paths_seen = 0;
+        // A restart is for another path, but the agent keeps what it has seen.
+        self.paths_seen = self.paths_seen.saturating_sub(PATHS_PER_RESTART);
         ours
     }
 

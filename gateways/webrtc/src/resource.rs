@@ -16,6 +16,8 @@ use crate::sdp::Fragment;
 use crate::signalling::{App, FRAGMENT, Request};
 use crate::worker::Command;
 
+/// ICE restarts of one session: beyond any roaming; each costs the agent memory.
+const RESTARTS_MAX: u32 = 64;
 /// How long a request waits for the worker.
 const WORKER_WAIT: Duration = Duration::from_secs(2);
 const ALLOW: &str = "DELETE, GET, HEAD, OPTIONS, PATCH";
@@ -84,10 +86,12 @@ async fn patch(app: &App, key: SessionKey, card: &Card, request: &Request, body:
 }
 
 async fn restart(app: &App, key: SessionKey, card: &Card, remote: IceCreds, mid: &str) -> Result<Response, Refusal> {
+    if card.restarts >= RESTARTS_MAX {
+        return Err(Refusal::new(Code::TooMany, format!("the session was restarted {RESTARTS_MAX} times; create a new one")));
+    }
     let (done, wait) = oneshot::channel();
-    let remote_ufrag = remote.ufrag.clone();
     ask(app, card, Command::Restart(key, remote, done))?;
-    let ours = tokio::time::timeout(WORKER_WAIT, wait).await.ok().and_then(Result::ok).ok_or_else(gone)?;
+    let (ours, card) = tokio::time::timeout(WORKER_WAIT, wait).await.ok().and_then(Result::ok).ok_or_else(gone)?;
     let mut body =
         format!("a=ice-lite\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{mid}\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ours.ufrag, ours.pass);
     for (n, address) in app.identity.candidates.iter().enumerate() {
@@ -97,6 +101,5 @@ async fn restart(app: &App, key: SessionKey, card: &Card, remote: IceCreds, mid:
         let _ = write!(body, "a=candidate:{} 1 udp {priority} {} {} typ host\r\n", n + 1, address.ip(), address.port());
     }
     body += "a=end-of-candidates\r\n";
-    let card = app.shared.directory.restarted(key, ours.ufrag, remote_ufrag).ok_or_else(gone)?;
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, FRAGMENT.to_owned()), (header::ETAG, etag(&card))], body).into_response())
 }

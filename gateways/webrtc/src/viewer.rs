@@ -43,15 +43,14 @@ pub(crate) struct Viewer {
 impl Viewer {
     pub(crate) fn new(key: SessionKey, leg: Leg, feed_signal: Arc<Signal>, clock: WallClock, now: Instant) -> Self {
         let feed = leg.feed().watch(feed_signal);
-        let (pace, demand) =
-            (Pace::new(now), Demand { bytes: 0, since: now, wanted_bps: WANTED_AT_FIRST_BPS, starved: false, probes: Probes::Rest });
+        let (pace, demand) = (Pace::new(now), Demand { bytes: 0, since: now, wanted_bps: 0, starved: false, probes: Probes::Rest });
         Self { key, leg, feed, clock, senders: Vec::new(), pace, demand, follow_due: true, connected: false }
     }
 
     /// An m-section was negotiated.
     pub(crate) fn add_media(&mut self, media: &MediaAdded, rtc: &mut Rtc) {
         self.senders.extend(Sender::new(media, rtc));
-        rtc.bwe().set_bitrate(Bitrate::ZERO, Bitrate::bps(self.demand.wanted_bps));
+        rtc.bwe().set_bitrate(Bitrate::ZERO, Bitrate::bps(WANTED_AT_FIRST_BPS));
     }
 
     /// What the peer's reports say the link takes; `None` when it reports nothing of the kind.
@@ -168,6 +167,11 @@ impl Demand {
     fn changed(&mut self, now: Instant) -> Option<u64> {
         let elapsed = now.saturating_duration_since(self.since);
         if elapsed < RATE_WINDOW {
+            return None;
+        }
+        // After a silence, as before the first frame, the window says nothing of the stream.
+        if elapsed > RATE_WINDOW * 2 {
+            (self.bytes, self.since) = (0, now);
             return None;
         }
         let bps = std::mem::take(&mut self.bytes) as u128 * 8 * 1_500_000 / elapsed.as_micros().max(1);

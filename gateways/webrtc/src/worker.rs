@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::WallClock;
-use crate::directory::{Directory, SessionKey};
+use crate::directory::{Card, Directory, SessionKey};
 use crate::lane::Lanes;
 use crate::session::{Opening, Patience, Session, Surroundings, Wiring};
 use crate::socket::{Bound, Inbox, Outbox, Path, Socket};
@@ -38,8 +38,8 @@ pub(crate) enum Command {
     /// Ends a session; answers once nothing more is sent for it.
     Close(SessionKey, Cause, oneshot::Sender<()>),
     Datagram(Path, Vec<u8>),
-    /// New ICE credentials of a peer; answers with ours.
-    Restart(SessionKey, IceCreds, oneshot::Sender<IceCreds>),
+    /// New ICE credentials of a peer; answers with ours and the session's new card.
+    Restart(SessionKey, IceCreds, oneshot::Sender<(IceCreds, Card)>),
 }
 
 /// Counts datagrams that led nowhere: `unknown` (STUN for a session that does not exist, other traffic from an address
@@ -160,7 +160,12 @@ impl Worker {
             }
             Command::Restart(key, remote, done) => {
                 if let Some(session) = self.sessions.get_mut(&key) {
-                    let _ = done.send(session.restart(remote));
+                    let remote_ufrag = remote.ufrag.clone();
+                    let ours = session.restart(remote);
+                    // Here, so that the directory follows the sessions in their order, whoever still waits for the answer.
+                    if let Some(card) = self.shared.directory.restarted(key, ours.ufrag.clone(), remote_ufrag) {
+                        let _ = done.send((ours, card));
+                    }
                 }
             }
             Command::Datagram(path, datagram) => self.datagram(path, &datagram, Instant::now()),

@@ -150,17 +150,19 @@ impl Bus {
     /// Takes a stream out. What that changed for the readers of its name: nothing when it stood by.
     fn leave(&self, stream: &Arc<Stream>, reason: EndReason) -> Option<Change> {
         let mut lines = self.lines_mut();
-        stream.live.store(false, Ordering::Release);
         let line = lines.get_mut(&stream.name)?;
         if !Arc::ptr_eq(&line.live, stream) {
             line.standby.retain(|other| !Arc::ptr_eq(other, stream));
             return None;
         }
-        let Some(next) = line.standby.pop_front() else {
+        let next = line.standby.pop_front();
+        // The next one first: at no time is none of them live.
+        next.iter().for_each(|next| next.live.store(true, Ordering::Release));
+        stream.live.store(false, Ordering::Release);
+        let Some(next) = next else {
             lines.remove(&stream.name);
             return Some(Change::Ended(reason));
         };
-        next.live.store(true, Ordering::Release);
         line.live = next;
         Some(Change::Live)
     }

@@ -10,6 +10,8 @@ use crate::bits::Bits;
 use crate::nal::SIDE_MAX;
 use crate::{Codec, TrackInfo, VideoShape};
 
+/// Most parts of a temporal unit between OBUs that are left out.
+const PARTS_MAX: usize = 1_024;
 /// Largest sequence header that is kept, bytes; real ones have a dozen.
 const SEQUENCE_MAX: usize = 1 << 10;
 /// First byte of an `av1C` record: marker and version 1.
@@ -41,6 +43,9 @@ pub enum Av1Error {
     /// The record is not of version 1.
     #[error("av1C begins with {0:#04x}, expected {AV1C_VERSION:#04x}")]
     Version(u8),
+    /// Too much is left out of one temporal unit.
+    #[error("temporal unit in more than {PARTS_MAX} parts")]
+    TooManyParts,
     /// The sequence header does not parse.
     #[error("AV1 sequence header is invalid")]
     Sequence,
@@ -128,6 +133,9 @@ impl TemporalUnit {
             match kept.last_mut() {
                 Some(last) if last.end == obu.whole.start => last.end = obu.whole.end,
                 _ => kept.push(obu.whole),
+            }
+            if kept.len() > PARTS_MAX {
+                return Err(Av1Error::TooManyParts);
             }
         }
         let payload = match &kept[..] {

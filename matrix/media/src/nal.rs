@@ -10,6 +10,8 @@ pub const SIDE_MAX: u32 = 8_192;
 
 /// Most parameter sets of each kind that are kept per track.
 pub(crate) const PARAMETER_SETS_MAX: usize = 32;
+/// Most NAL units of an access unit that is taken: far beyond any slicing.
+const UNITS_MAX: usize = 4_096;
 
 /// Why NAL units or the parameter sets among them were refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum NalError {
     /// Too many parameter sets.
     #[error("more than {PARAMETER_SETS_MAX} parameter sets")]
     TooMany,
+    /// Too many NAL units in one access unit.
+    #[error("more than {UNITS_MAX} NAL units in one access unit")]
+    TooManyUnits,
     /// The SPS does not parse.
     #[error("sequence parameter set is invalid: {0}")]
     Sps(String),
@@ -171,8 +176,14 @@ impl AccessUnit {
             let len = head.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
             let start = at + prefix;
             let end = start.checked_add(len).filter(|&e| e <= data.len()).ok_or(NalError::Truncated { at, len: data.len() })?;
-            ranges.push(start..end);
             at = end;
+            if start == end {
+                continue;
+            }
+            if ranges.len() == UNITS_MAX {
+                return Err(NalError::TooManyUnits);
+            }
+            ranges.push(start..end);
         }
         let nals = || ranges.iter().map(|r| &data[r.clone()]);
         if prefix == 4 && nals().all(|nal| matches!(sets.role(nal), Role::Key | Role::Frame)) {

@@ -82,8 +82,9 @@ fn check(state: &State, request: &Request) -> Result<(), Refusal> {
     {
         return Ok(());
     }
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let is_here = state.info.demo || peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical());
+    // Nobody knows who an unspecified one is: a stranger's page, perhaps.
+    let is_here = peer.is_some_and(|ip| ip.is_loopback() || state.info.demo && !ip.is_unspecified());
     if state.api_token.is_none() && is_here {
         return Ok(());
     }

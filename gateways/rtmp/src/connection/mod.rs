@@ -95,7 +95,7 @@ pub(crate) async fn serve(
     let socket = match secure(stream, tls, deadline, &place, &shutdown).await {
         Ok(socket) => socket,
         Err(ended) => {
-            tracing::info!(%peer, %ended, "rtmp connection ended in its TLS handshake");
+            tracing::debug!(%peer, %ended, "rtmp connection ended in its TLS handshake");
             return;
         }
     };
@@ -142,7 +142,7 @@ impl Connection {
             let role = tokio::select! {
                 () = shutdown.cancelled() => return Ended::Shutdown,
                 () = lost(place.as_ref()) => return Ended::MadeRoom,
-                admitted = timeout_at(deadline, self.admit()) => match admitted {
+                admitted = timeout_at(deadline, self.admit(place.as_ref())) => match admitted {
                     Ok(Ok(role)) => role,
                     Ok(Err(ended)) => return ended,
                     Err(_) => return Ended::HalfOpen,
@@ -163,7 +163,7 @@ impl Connection {
     }
 
     /// Handshake and commands, until the peer may publish or play.
-    async fn admit(&mut self) -> Result<Role, Ended> {
+    async fn admit(&mut self, place: Option<&Place>) -> Result<Role, Ended> {
         loop {
             let role = match self.session.poll()? {
                 None => {
@@ -178,9 +178,13 @@ impl Connection {
                 }
                 Some(Event::Publish { stream, .. }) => {
                     let id = stream.stream_id;
+                    place.into_iter().for_each(Place::keep);
                     self.ask_publish(&stream).await.map(|publication| Role::Publisher(id, publication))
                 }
-                Some(Event::Play { stream, .. }) => self.ask_play(&stream).await.map(|leg| Role::Player(stream.stream_id, leg)),
+                Some(Event::Play { stream, .. }) => {
+                    place.into_iter().for_each(Place::keep);
+                    self.ask_play(&stream).await.map(|leg| Role::Player(stream.stream_id, leg))
+                }
                 Some(_) => continue,
             };
             match role {

@@ -19,6 +19,7 @@ use patchbay_bus::{StreamName, now};
 use patchbay_contract::Hub;
 use patchbay_media::MediaTime;
 use patchbay_rules::EndpointKind;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use provider::{Provider, Signer};
@@ -73,11 +74,13 @@ pub struct Status {
     pub failures: u32,
     /// Whether it goes to the backup.
     pub on_backup: bool,
+    /// When the primary is tried again, while it does.
+    back_at: Option<Instant>,
 }
 
 impl Status {
     fn new() -> Self {
-        Self { state: State::Waiting, detail: String::new(), since: now(), connects: 0, failures: 0, on_backup: false }
+        Self { state: State::Waiting, detail: String::new(), since: now(), connects: 0, failures: 0, on_backup: false, back_at: None }
     }
 }
 
@@ -114,6 +117,8 @@ impl Board {
         status.failures = status.failures.saturating_add(1);
         if self.to.backup.is_some() && status.failures.is_multiple_of(supervise::FAILURES_MAX) {
             status.on_backup = !status.on_backup;
+            // However often the backup is connected to in the meantime.
+            status.back_at = status.on_backup.then(|| Instant::now() + self.to.backup_hold);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use patchbay_bus::{Event, Feed, Lag, Signal, Subscription, now};
 use patchbay_contract::Counters;
 use patchbay_media::{Frame, Kind, MediaTime, TrackInfo};
@@ -104,6 +104,8 @@ struct Progress {
 /// A connection that may publish.
 pub(super) struct Sender {
     socket: Socket,
+    /// The rest of what is being written, also when that is broken off.
+    unsent: Vec<Bytes>,
     progress: Progress,
     session: ClientSession,
     input: BytesMut,
@@ -138,7 +140,8 @@ impl Sender {
         let progress = Progress { acknowledged: 0, since: Instant::now(), lost: None };
         let session = ClientSession::new(to.url(target), Mode::Publish, DEFAULT_CHUNK_SIZE, rand::random());
         let (video, audio) = (Track::default(), Track::default());
-        let mut this = Self { socket, progress, session, input: BytesMut::new(), body: BytesMut::new(), video, audio, epoch: None };
+        let (input, body, unsent) = (BytesMut::new(), BytesMut::new(), Vec::new());
+        let mut this = Self { socket, unsent, progress, session, input, body, video, audio, epoch: None };
         timeout(ASK_MAX, this.ask()).await.map_err(|_| Failure::Silent)??;
         Ok(this)
     }
@@ -300,15 +303,18 @@ impl Sender {
 
     async fn write(&mut self, tell: Tell<'_>) -> Result<(), Failure> {
         let output = self.session.take_output();
-        if output.is_empty() {
+        if !output.is_empty() {
+            self.unsent.push(output);
+        }
+        if self.unsent.is_empty() {
             return Ok(());
         }
-        let (socket, progress, mut pieces) = (&self.socket, &mut self.progress, vec![output]);
-        let mut writing = pin!(socket::write_all(socket, &mut pieces, STALL));
+        let (socket, progress) = (&self.socket, &mut self.progress);
+        // What is acknowledged decides: a slow server may take long until there is room for more.
+        let mut writing = pin!(socket::write_all(socket, &mut self.unsent, Duration::MAX));
         loop {
             match timeout(LOOK_EVERY, &mut writing).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::Wedged),
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) => match progress.stalled(socket) {
                     stalled if stalled >= STALL => return Err(Failure::Wedged),

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::sender::{Failure, Health, Sender, Source};
-use super::{Board, Destination, State};
+use super::{Board, State};
 use crate::fanout::lonely_and_young;
 
 /// Failures in a row after which the other server is tried.
@@ -118,6 +118,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         let failure = match connect_and_send(source, board, stop).await {
             Ok(reason) => {
                 pauses.doublings = 0;
+                board.lock().failures = 0;
                 return Cause::here(reason);
             }
             Err(failure) => failure,
@@ -126,14 +127,17 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
             pauses.doublings = 0;
             board.lock().failures = 0;
         }
+        // Its wish, not a fault.
+        let wished = matches!(failure, Failure::Reconnect) && begun.elapsed() > GOOD;
         let (state, pause) = match failure {
-            // Its wish, not a fault.
-            Failure::Reconnect if begun.elapsed() > GOOD => (State::Connecting, Duration::ZERO),
+            _ if wished => (State::Connecting, Duration::ZERO),
             Failure::Refused(_) => (State::Rejected, pauses.next_after_no()),
             _ => (State::Backoff, pauses.next()),
         };
         board.set(state, &failure);
-        board.failed();
+        if !wished {
+            board.failed();
+        }
         rest(stop, pause).await;
     }
 }
@@ -149,7 +153,7 @@ async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationTok
         let back = tokio::select! {
             () = stop.cancelled() => None,
             result = send(&mut sender, source, board) => return goodbye(sender, result).await,
-            primary = primary_again(&board.to) => Some(primary),
+            primary = primary_again(board) => Some(primary),
         };
         let Some(primary) = back else { return goodbye(sender, Ok("stopped")).await };
         _ = goodbye(std::mem::replace(&mut sender, primary), Ok("back")).await;
@@ -181,12 +185,15 @@ async fn goodbye(sender: Sender, result: Result<&'static str, Failure>) -> Resul
 }
 
 /// A connection to the primary, once the backup has served for a while and the primary takes it. The backup serves until then.
-async fn primary_again(to: &Destination) -> Sender {
+async fn primary_again(board: &Board) -> Sender {
+    let to = &board.to;
     loop {
-        sleep(to.backup_hold).await;
+        let at = board.lock().back_at.unwrap_or_else(Instant::now);
+        sleep_until(at).await;
         if let Ok(sender) = Sender::connect(to, &to.primary).await {
             return sender;
         }
+        board.lock().back_at = Some(Instant::now() + to.backup_hold);
     }
 }
 

@@ -37,8 +37,9 @@ impl Target {
     /// A server's words may repeat the stream's name, which is the key. What is shorter than a key can be is left alone.
     fn conceal(&self, words: &str) -> String {
         const KEY_MIN: usize = 6;
-        let key = self.0.stream.split('?').next().unwrap_or_default();
-        let secrets = [self.0.stream.as_str(), key].into_iter().filter(|secret| secret.len() >= KEY_MIN);
+        let (key, query) = self.0.stream.split_once('?').unwrap_or((&self.0.stream, ""));
+        let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
+        let secrets = [self.0.stream.as_str(), key, query].into_iter().chain(values).filter(|secret| secret.len() >= KEY_MIN);
         secrets.fold(words.to_owned(), |words, secret| words.replace(secret, "***"))
     }
 }
