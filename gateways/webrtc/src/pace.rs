@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Where an estimate begins. A link this narrow is not flooded before it has answered; probes show within two round
-/// trips that most links take more.
-pub(crate) const START_BPS: u64 = 600_000;
+/// Where an estimate begins: enough for a usual picture from its first frame on. One that is held back at first is out of
+/// step with its sound for long after. A narrower link says so within a few hundred milliseconds.
+pub(crate) const START_BPS: u64 = 3_000_000;
 /// A viewer whose link nobody measures: its share of the worker.
 const SHARE_BPS: u64 = 600_000_000;
 /// What may leave at once, so that a usual picture stays one message to the kernel.
