@@ -64,7 +64,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 
 /// Whether a page may be asking that does not come from this machine. Browsers name its origin on every WebSocket and on every
 /// request that changes something, and the host they were led to on all. A name is not believed, because a stranger's may
-/// lead here (DNS rebinding).
+/// lead here (DNS rebinding); other clients may call this machine as they like.
 fn is_page_from_elsewhere(headers: &HeaderMap) -> bool {
     let is_elsewhere = |url: Option<Url>| match url.as_ref().and_then(Url::host) {
         Some(Host::Domain(name)) => name != "localhost",
@@ -73,7 +73,11 @@ fn is_page_from_elsewhere(headers: &HeaderMap) -> bool {
         None => true,
     };
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().ok().and_then(|text| Url::parse(text).ok()));
-    let host = headers.get(header::HOST).map(|host| host.to_str().ok().and_then(|text| Url::parse(&format!("http://{text}")).ok()));
+    let is_browser = headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+    let host = headers
+        .get(header::HOST)
+        .filter(|_| is_browser)
+        .map(|host| host.to_str().ok().and_then(|text| Url::parse(&format!("http://{text}")).ok()));
     [origin, host].into_iter().flatten().any(is_elsewhere)
 }
 
@@ -126,6 +130,18 @@ mod tests {
         for elsewhere in ["null", "", "https://example.org", "http://localhost.example.org", "http://192.0.2.1:8080", "file://"] {
             assert!(from(elsewhere), "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn a_browser_that_a_strange_name_led_here_is_a_strangers() {
+        let asks = |host: &str, agent: &str| {
+            let headers = [(header::HOST, host.parse().unwrap()), (header::USER_AGENT, agent.parse().unwrap())];
+            is_page_from_elsewhere(&headers.into_iter().collect())
+        };
+        let browser = "Mozilla/5.0 (X11; Linux x86_64)";
+        assert!(asks("evil.example:8080", browser) && asks("192.0.2.1", browser));
+        assert!(!asks("localhost:8080", browser) && !asks("127.0.0.1:8080", browser) && !asks("[::1]:8080", browser));
+        assert!(!asks("myhost:8080", "OBS-Studio/30"));
     }
 
     #[test]

@@ -127,6 +127,18 @@ const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:
     a=setup:actpass\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n";
 
 #[test]
+fn a_body_that_never_comes_is_not_waited_for() {
+    let hub = Patchbay::start("");
+    let mut socket = connect(hub.http);
+    let head = "POST /whip/live/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\nContent-Length: 60000\r\n\r\nv=0\r\n";
+    socket.write_all(head.as_bytes()).expect("sent");
+    socket.set_read_timeout(Some(Duration::from_secs(14))).expect("a timeout");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("answered and closed");
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[test]
 fn whip_sessions_that_never_connect_are_bounded_and_go() {
     let _turn = turn();
     let hub = Patchbay::start("");
