@@ -41,10 +41,10 @@ fn tokens_open_names_bound_what_is_sent_and_can_be_revoked() {
     let refusal = said_to_publisher(&hub.rtmp_url(&format!("live/other?token={camera}")));
     assert!(refusal.contains("forbidden"), "{refusal}");
 
-    let mut source = publish(&fixture("baseline-720p.flv"), &hub.rtmp_url(&format!("live/cam?token={camera}")));
+    let mut source = publish(&fixture("baseline-360p.flv"), &hub.rtmp_url(&format!("live/cam?token={camera}")));
     hub.wait_live("live/cam");
-    let phone = token("phone", json!({ "play": ["live/*"], "max_height": 360 }));
-    let thrifty = token("thrifty", json!({ "play": ["live/*"], "max_height": 360, "no_transcode": true }));
+    let phone = token("phone", json!({ "play": ["live/*"], "max_height": 180 }));
+    let thrifty = token("thrifty", json!({ "play": ["live/*"], "max_height": 180, "no_transcode": true }));
     let _small = play(&format!("{}?jwt={phone}", hub.url("/flv/live/cam.flv")));
     let _none = play(&format!("{}?token={thrifty}", hub.url("/flv/live/cam.flv")));
     let pairs = wait_for("two planned pairs", Duration::from_secs(10), || {
@@ -54,7 +54,7 @@ fn tokens_open_names_bound_what_is_sent_and_can_be_revoked() {
     let mut seen: Vec<_> = pairs.iter().map(|p| (text(&p["video"]["action"]), text(&p["video"]["code"]))).collect();
     seen.sort();
     assert_eq!(seen, [("drop".into(), "token_passes_only".into()), ("transcode".into(), "size_too_large".into())], "{pairs:?}");
-    assert!(hub.renditions().iter().any(|target| target.contains("640x360")), "{:?}", hub.renditions());
+    assert!(hub.renditions().iter().any(|target| target.contains("320x180")), "{:?}", hub.renditions());
 
     let http = lenient();
     let refused = http.get(hub.url("/flv/live/cam.flv")).call().expect("a reply");
