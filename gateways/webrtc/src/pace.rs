@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Where an estimate begins: enough for a usual picture from its first frame on. One that is held back at first is out of
 /// step with its sound for long after. A narrower link says so within a few hundred milliseconds.
-pub(crate) const START_BPS: u64 = 3_000_000;
+pub(crate) const START_BPS: u64 = 10_000_000;
 /// A viewer whose link nobody measures: its share of the worker.
 const SHARE_BPS: u64 = 600_000_000;
 /// What may leave at once, so that a usual picture stays one message to the kernel.
