@@ -11,6 +11,7 @@ use patchbay_rules::RuleTable;
 use patchbay_transcode::{Engine, EngineConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -107,7 +108,15 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
 
     let pushes = Pushes::new(hub.clone(), &config.outbound);
     config.pushes.iter().filter(|p| p.enabled).for_each(|push| pushes.start_configured(push));
-    let reload = Arc::new(Reload::new(config.clone(), load, file, board.clone(), gate.clone(), pushes.clone(), set_level));
+    let reload = Arc::new(Reload {
+        load,
+        file,
+        board: board.clone(),
+        gate: gate.clone(),
+        pushes: pushes.clone(),
+        set_level,
+        config: Mutex::new(config.clone()),
+    });
     let state = http::State {
         hub: board.clone(),
         pushes: pushes.clone(),

@@ -36,30 +36,18 @@ pub struct Outcome {
 
 /// Reads the configuration again.
 pub struct Reload {
-    load: Load,
-    file: Option<PathBuf>,
-    board: Arc<Switchboard>,
-    gate: Arc<Gate>,
-    pushes: Arc<Pushes>,
-    set_level: SetLevel,
+    pub load: Load,
+    /// Is watched.
+    pub file: Option<PathBuf>,
+    pub board: Arc<Switchboard>,
+    pub gate: Arc<Gate>,
+    pub pushes: Arc<Pushes>,
+    pub set_level: SetLevel,
     /// What is in force, but for sections that wait for the next start. Also keeps two reloads apart.
-    config: Mutex<Config>,
+    pub config: Mutex<Config>,
 }
 
 impl Reload {
-    /// `config` is in force now; `file` is watched.
-    pub fn new(
-        config: Config,
-        load: Load,
-        file: Option<PathBuf>,
-        board: Arc<Switchboard>,
-        gate: Arc<Gate>,
-        pushes: Arc<Pushes>,
-        set_level: SetLevel,
-    ) -> Self {
-        Self { load, file, board, gate, pushes, set_level, config: Mutex::new(config) }
-    }
-
     /// Reads it now.
     ///
     /// # Errors

@@ -202,10 +202,8 @@ impl Gate {
 
     fn verify(&self, tokens: &Tokens, token: &str) -> Result<Claims, Refusal> {
         let claims = tokens.verify(token)?;
-        match &claims.jti {
-            Some(id) if self.revoked.contains(id) => Err(tokens::revoked()),
-            _ => Ok(claims),
-        }
+        self.check_revoked(claims.jti.as_deref())?;
+        Ok(claims)
     }
 
     /// Whether what was granted still is: its token may have been revoked since.
@@ -213,10 +211,11 @@ impl Gate {
     /// # Errors
     /// It was.
     pub fn still_good(&self, grant: &Grant) -> Result<(), Refusal> {
-        match &grant.token_id {
-            Some(id) if self.revoked.contains(id) => Err(tokens::revoked()),
-            _ => Ok(()),
-        }
+        self.check_revoked(grant.token_id.as_deref())
+    }
+
+    fn check_revoked(&self, id: Option<&str>) -> Result<(), Refusal> {
+        if id.is_some_and(|id| self.revoked.contains(id)) { Err(tokens::revoked()) } else { Ok(()) }
     }
 
     /// Whether `token` gives this right to the API.
