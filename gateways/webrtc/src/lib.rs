@@ -23,6 +23,7 @@ mod lane;
 mod pace;
 mod peer;
 mod queue;
+mod repeat;
 mod resource;
 mod sdp;
 mod sender;

@@ -20,6 +20,11 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A round trip this much longer than the shortest is a queue, if it stays.
 const QUEUE_RTT: Duration = Duration::from_millis(100);
 
+/// A link that loses this much is full, whatever round trips say: chance alone leaves more.
+const FULL_LOSS: f32 = 0.4;
+/// Each report of losses weighs one part in this many.
+const LOSS_WEIGHT: f32 = 4.0;
+
 /// Each longer round trip lifts the shortest by one part in this many of what it is longer.
 const RTT_MIN_WEIGHT: u32 = 256;
 
@@ -41,6 +46,7 @@ pub(crate) struct Pace {
     /// The estimate is the limit.
     bound: bool,
     rtt_min: Duration,
+    lost: f32,
     /// How far it is exceeded, and from when on that may grow.
     excess: f64,
     calm_at: Instant,
@@ -62,6 +68,7 @@ impl Pace {
             needed_bps: SHARE_BPS,
             bound: true,
             rtt_min: Duration::MAX,
+            lost: 0.0,
             excess: 1.0,
             calm_at: now,
             patience: PATIENCE_MIN,
@@ -102,6 +109,20 @@ impl Pace {
             self.excess *= EXCESS_STEP;
         }
         self.decide();
+    }
+
+    /// The part of the packets of the last second that did not arrive.
+    pub(crate) fn lost(&mut self, lost: f32) {
+        self.lost += (lost - self.lost) / LOSS_WEIGHT;
+        if self.lost > FULL_LOSS && !self.bound {
+            self.bound = true;
+            self.decide();
+        }
+    }
+
+    /// The link takes less than the stream gives, and is given no more.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.bound && self.estimate_bps.is_some() && self.rate_bps < self.needed_bps && self.needed_bps < SHARE_BPS
     }
 
     fn decide(&mut self) {

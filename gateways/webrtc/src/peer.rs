@@ -20,6 +20,7 @@ use str0m::rtp::{Extension, ExtensionMap};
 use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcError};
 
 use crate::pace::START_BPS;
+use crate::repeat::Repeats;
 use crate::sdp::{Offer, Role};
 use crate::socket::{Outbox, Path, Socket};
 use crate::stun;
@@ -92,6 +93,7 @@ pub(crate) struct Peer {
     rtx: SmallVec<[u8; 4]>,
     /// Retransmissions sent.
     pub(crate) resent: u64,
+    pub(crate) repeats: Repeats,
 }
 
 /// What came out of str0m.
@@ -150,6 +152,7 @@ impl Peer {
             checked_at: now,
             rtx: SmallVec::new(),
             resent: 0,
+            repeats: Repeats::new(now),
         };
         Ok((peer, crate::answer::as_one_stream(answer.to_sdp_string()), ufrag))
     }
@@ -194,6 +197,7 @@ impl Peer {
 
     /// The next outcome; what is to be sent goes to `out` on the way.
     pub(crate) fn poll(&mut self, now: Instant, socket: &Socket, out: &mut Outbox) -> Result<Option<Outcome>, RtcError> {
+        self.repeats.due(now + EARLY, |path, datagram| out.push(socket, path, datagram));
         loop {
             match self.rtc.poll_output()? {
                 Output::Timeout(at) if at <= (now + EARLY).max(self.told + TICK) && self.ticks < TICKS_MAX => {
@@ -203,16 +207,18 @@ impl Peer {
                     self.rtc.handle_input(Input::Timeout(self.told))?;
                 }
                 Output::Timeout(at) => {
+                    let at = self.repeats.next().map_or(at, |repeat| repeat.min(at));
                     self.deadline = at.checked_sub(EARLY).unwrap_or(at);
                     return Ok(None);
                 }
                 Output::Event(event) => return Ok(Some(Outcome::Event(event))),
                 Output::Transmit(transmit) => {
                     let path = self.path(transmit.source, transmit.destination);
-                    // The RTP header is in clear; the payload type is in its second byte.
-                    self.resent +=
-                        u64::from(transmit.contents.get(1).is_some_and(|b| transmit.contents[0] >= 0x80 && self.rtx.contains(&(b & 0x7f))));
                     out.push(socket, path, &transmit.contents);
+                    if let Some(payload_type) = rtp_payload_type(&transmit.contents) {
+                        self.resent += u64::from(self.rtx.contains(&payload_type));
+                        self.repeats.sent(path, &transmit.contents, now);
+                    }
                     if stun::is_stun(&transmit.contents) {
                         self.checked_at = now;
                         return Ok(Some(Outcome::Learned(transmit.destination)));
@@ -240,6 +246,12 @@ impl Peer {
             stream.set_rtx_cache(1_024, RTX_AGE, Some(0.4));
         }
     }
+}
+
+/// The payload type of an RTP packet, which is in clear; `None` for anything else (RFC 5761 §4, RFC 7983 §7).
+fn rtp_payload_type(datagram: &[u8]) -> Option<u8> {
+    let &[128..=191, second, ..] = datagram else { return None };
+    (!(192..=223).contains(&second)).then_some(second & 0x7f)
 }
 
 /// str0m's words without the memory addresses its parser puts between them.

@@ -215,7 +215,9 @@ impl Session {
                 }
                 counters.retransmitted.store(self.peer.resent, Ordering::Relaxed);
             }
-            (Event::PeerStats(stats), Role::Play(viewer)) => stats.rtt.into_iter().for_each(|rtt| viewer.round_trip(rtt, around.now)),
+            (Event::PeerStats(stats), Role::Play(viewer)) => {
+                viewer.link(stats.rtt, stats.egress_loss_fraction, &mut self.peer.repeats, around.now);
+            }
             (Event::PeerStats(stats), Role::Publish(ingest)) => {
                 if let Some(rtt) = stats.rtt {
                     ingest.counters().rtt_us.store(rtt.as_micros() as u64, Ordering::Relaxed);

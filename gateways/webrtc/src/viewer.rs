@@ -17,6 +17,7 @@ use crate::clock::WallClock;
 use crate::directory::SessionKey;
 use crate::lane::{Lanes, Packed};
 use crate::pace::Pace;
+use crate::repeat::Repeats;
 use crate::sender::{Sender, request_key};
 
 /// Capacity that is looked for before it is known what the stream needs.
@@ -75,9 +76,24 @@ impl Viewer {
         None
     }
 
-    /// A round trip of late.
-    pub(crate) fn round_trip(&mut self, rtt: Duration, now: Instant) {
-        self.pace.round_trip(rtt, now);
+    /// How the link has been of late: a round trip, and the part of the packets that did not arrive.
+    pub(crate) fn link(&mut self, rtt: Option<Duration>, lost: Option<f32>, repeats: &mut Repeats, now: Instant) {
+        let before = (self.pace.is_narrow(), repeats.copies());
+        if let Some(rtt) = rtt {
+            self.pace.round_trip(rtt, now);
+        }
+        if let Some(lost) = lost {
+            self.pace.lost(lost);
+            repeats.report(lost, now);
+        }
+        if self.pace.is_narrow() {
+            repeats.full(now);
+        }
+        let after = (self.pace.is_narrow(), repeats.copies());
+        if before != after {
+            let (narrow, copies) = after;
+            tracing::debug!(session = %self.leg.id(), narrow, copies, ?rtt, ?lost, "link judged");
+        }
     }
 
     /// Frames of a lane.
