@@ -51,7 +51,7 @@ fn a_viewer_behind_a_lossy_network_sees_nearly_everything() {
 #[test]
 fn behind_a_narrow_link_a_viewer_gets_the_smaller_layer_of_a_simulcast() {
     let _turn = turn();
-    let narrow = Setting { down: "rate=330 queue=200 delay=10".parse().expect("a profile"), ..Setting::default() };
+    let narrow = Setting { down: "rate=250 queue=200 delay=10".parse().expect("a profile"), ..Setting::default() };
     let (hub, network) = Network::around("", narrow, 2);
     let options = ["--canvas", "--simulcast", "--width", "960", "--height", "540", "--seconds", "60"];
     let _source = browser_in_background(&[&["--whip", &hub.url("/whip/live/cam")], &options[..]].concat());
@@ -60,10 +60,11 @@ fn behind_a_narrow_link_a_viewer_gets_the_smaller_layer_of_a_simulcast() {
     let _player = play(&hub.rtmp_url("live/cam"));
     let viewer = Watching::start(Client::Browser, &["--whep", &hub.url("/whep/live/cam"), "--stamp", "wall", "--settle", "0"]);
     let source_of = |protocol| hub.pairs(protocol).first().map(|pair| text(&pair["video"]["source"])).unwrap_or_default();
-    wait_for("the smaller layer", Duration::from_secs(25), || source_of("whep").contains("480x270").then_some(()));
+    let smaller = |source: &str| ["480x270", "240x134"].iter().any(|size| source.contains(size));
+    wait_for("a smaller layer", Duration::from_secs(25), || smaller(&source_of("whep")).then_some(()));
     assert!(source_of("rtmp").contains("960x540"), "{}", source_of("rtmp"));
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(6));
     let (seen, stats) = (viewer.report(), network.stats());
     assert!(seen["stamps"]["distinct"].as_u64() > Some(60), "{seen} {stats:?}");
-    assert_eq!(text(&seen["size"]), "480x270", "{seen}");
+    assert!(smaller(&text(&seen["size"])), "{seen}");
 }

@@ -20,10 +20,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A round trip this much longer than the shortest is a queue, if it stays.
 const QUEUE_RTT: Duration = Duration::from_millis(100);
 
-/// A link that loses this much is full, whatever round trips say: chance alone leaves more.
-const FULL_LOSS: f32 = 0.4;
-/// Each report of losses weighs one part in this many.
-const LOSS_WEIGHT: f32 = 4.0;
+/// A link that has a queue and loses this much is full: it takes what arrives.
+const FULL_LOSS: f32 = 0.1;
+/// Reports in the second that a report of losses speaks of.
+const REPORTS: usize = 4;
 
 /// Each longer round trip lifts the shortest by one part in this many of what it is longer.
 const RTT_MIN_WEIGHT: u32 = 256;
@@ -46,7 +46,12 @@ pub(crate) struct Pace {
     /// The estimate is the limit.
     bound: bool,
     rtt_min: Duration,
-    lost: f32,
+    /// Bytes sent since the last report of losses, and before each of those before.
+    sent: [u64; REPORTS],
+    /// How many of these are over.
+    reports: usize,
+    /// What a full link was seen to take; an estimate that begins high comes down to it slowly.
+    full_bps: Option<u64>,
     /// How far it is exceeded, and from when on that may grow.
     excess: f64,
     calm_at: Instant,
@@ -68,7 +73,9 @@ impl Pace {
             needed_bps: SHARE_BPS,
             bound: true,
             rtt_min: Duration::MAX,
-            lost: 0.0,
+            sent: [0; REPORTS],
+            reports: 0,
+            full_bps: None,
             excess: 1.0,
             calm_at: now,
             patience: PATIENCE_MIN,
@@ -111,13 +118,23 @@ impl Pace {
         self.decide();
     }
 
-    /// The part of the packets of the last second that did not arrive.
+    /// The part of the packets of the last second that did not arrive; to be called [`REPORTS`] times a second.
     pub(crate) fn lost(&mut self, lost: f32) {
-        self.lost += (lost - self.lost) / LOSS_WEIGHT;
-        if self.lost > FULL_LOSS && !self.bound {
-            self.bound = true;
+        self.reports = (self.reports + 1).min(REPORTS);
+        let sent = self.sent.iter().sum::<u64>() * (REPORTS / self.reports) as u64;
+        self.sent.rotate_right(1);
+        self.sent[0] = 0;
+        if lost >= FULL_LOSS && self.bound && self.was_long {
+            let taken = (sent as f64 * 8.0 * f64::from(1.0 - lost.min(1.0))) as u64;
+            // Less is sent from now on, so less arrives: it goes down in steps.
+            self.full_bps = Some(self.full_bps.map_or(taken, |full| taken.clamp(full / 8 * 7, full)));
             self.decide();
         }
+    }
+
+    /// The last round trip was one through a queue.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.was_long
     }
 
     /// The link takes less than the stream gives, and is given no more.
@@ -130,7 +147,8 @@ impl Pace {
             self.rate_bps = SHARE_BPS;
             return;
         };
-        let allowed = (estimate as f64 * self.excess) as u64;
+        self.full_bps = self.full_bps.filter(|&full| full < estimate && self.bound);
+        let allowed = (self.full_bps.unwrap_or(estimate) as f64 * self.excess) as u64;
         let enough = self.needed_bps.saturating_add(self.needed_bps / 10);
         if self.bound && allowed >= enough {
             (self.bound, self.excess) = (false, 1.0);
@@ -157,6 +175,7 @@ impl Pace {
 
     /// A packet of this size has left.
     pub(crate) fn spend(&mut self, bytes: usize) {
+        self.sent[0] += bytes as u64;
         self.credit = self.credit.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
@@ -252,6 +271,35 @@ mod tests {
         assert_eq!(pace.rate_bps, 500_000, "no queue, because it is kept to");
         pace.estimated(Some(2_500_000));
         assert!(pace.rate_bps >= 2_500_000);
+    }
+
+    #[test]
+    fn a_link_that_loses_behind_a_queue_takes_what_arrives() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.round_trip(20 * MS, now);
+        pace.estimated(Some(START_BPS));
+        pace.spend(100_000);
+        pace.round_trip(220 * MS, now + 250 * MS);
+        pace.lost(0.75);
+        let taken = 100_000 * 8 * 4 / 4;
+        assert_eq!(pace.rate_bps, taken, "of all that was sent within a quarter of a second");
+        pace.needs(2 * taken);
+        assert!(pace.is_narrow());
+        pace.estimated(Some(taken / 2));
+        assert_eq!(pace.rate_bps, taken / 2, "the estimate has come down");
+    }
+
+    #[test]
+    fn a_link_that_loses_without_a_queue_is_not_full() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.round_trip(20 * MS, now);
+        pace.estimated(Some(START_BPS));
+        pace.spend(100_000);
+        pace.round_trip(100 * MS, now + 250 * MS);
+        pace.lost(0.3);
+        assert!(pace.rate_bps >= START_BPS);
     }
 
     #[test]

@@ -94,6 +94,7 @@ pub(crate) struct Peer {
     /// Retransmissions sent.
     pub(crate) resent: u64,
     pub(crate) repeats: Repeats,
+    handshake: Handshake,
 }
 
 /// What came out of str0m.
@@ -153,6 +154,7 @@ impl Peer {
             rtx: SmallVec::new(),
             resent: 0,
             repeats: Repeats::new(now),
+            handshake: Handshake::default(),
         };
         Ok((peer, crate::answer::as_one_stream(answer.to_sdp_string()), ufrag))
     }
@@ -171,6 +173,7 @@ impl Peer {
             // Remembered for the answer's way back; proved only once str0m answers.
             self.paths.push(path);
         }
+        self.handshake.received(datagram, now);
         let Ok(contents) = DatagramRecv::try_from(datagram) else { return Ok(()) };
         let input = Receive { proto: Protocol::Udp, source: path.remote, destination, contents };
         (self.told, self.ticks) = (self.told.max(now), 0);
@@ -215,6 +218,7 @@ impl Peer {
                 Output::Transmit(transmit) => {
                     let path = self.path(transmit.source, transmit.destination);
                     out.push(socket, path, &transmit.contents);
+                    self.handshake.sent(&transmit.contents, now);
                     if let Some(payload_type) = rtp_payload_type(&transmit.contents) {
                         self.resent += u64::from(self.rtx.contains(&payload_type));
                         self.repeats.sent(path, &transmit.contents, now);
@@ -226,6 +230,11 @@ impl Peer {
                 }
             }
         }
+    }
+
+    /// The round trip of the handshake: of the link while no media fills it. The peer's arithmetic is in it.
+    pub(crate) fn handshake_round_trip(&self) -> Option<Duration> {
+        self.handshake.longest
     }
 
     /// The real way to `destination`: the announced source is one of this machine's addresses, unless NAT is between.
@@ -246,6 +255,34 @@ impl Peer {
             stream.set_rtx_cache(1_024, RTX_AGE, Some(0.4));
         }
     }
+}
+
+/// Times the flights of DTLS. A repeated flight of the peer crosses ours and looks like an early answer, so the longest counts.
+#[derive(Default)]
+struct Handshake {
+    sent_at: Option<Instant>,
+    longest: Option<Duration>,
+}
+
+impl Handshake {
+    fn sent(&mut self, datagram: &[u8], now: Instant) {
+        if is_dtls(datagram) {
+            self.sent_at = Some(now);
+        }
+    }
+
+    fn received(&mut self, datagram: &[u8], now: Instant) {
+        if is_dtls(datagram)
+            && let Some(sent_at) = self.sent_at.take()
+        {
+            let took = now.saturating_duration_since(sent_at);
+            self.longest = self.longest.max(Some(took));
+        }
+    }
+}
+
+fn is_dtls(datagram: &[u8]) -> bool {
+    matches!(datagram.first(), Some(20..=63))
 }
 
 /// The payload type of an RTP packet, which is in clear; `None` for anything else (RFC 5761 §4, RFC 7983 §7).

@@ -190,7 +190,7 @@ impl Session {
                 self.connected = true;
                 self.admission.connected();
                 if let Role::Play(viewer) = role {
-                    viewer.connected = true;
+                    viewer.connected(self.peer.handshake_round_trip(), around.now);
                     // The next turn follows the feed.
                     self.pump_at = Some(around.now);
                 }

@@ -38,7 +38,7 @@ pub(crate) struct Viewer {
     demand: Demand,
     /// The feed may have changed; nothing is followed before the peer has connected.
     pub(crate) follow_due: bool,
-    pub(crate) connected: bool,
+    connected: bool,
 }
 
 impl Viewer {
@@ -46,6 +46,14 @@ impl Viewer {
         let feed = leg.feed().watch(feed_signal);
         let (pace, demand) = (Pace::new(now), Demand { bytes: 0, since: now, wanted_bps: 0, starved: false, probes: Probes::Rest });
         Self { key, leg, feed, clock, senders: Vec::new(), pace, demand, follow_due: true, connected: false }
+    }
+
+    /// The peer has connected, with this round trip.
+    pub(crate) fn connected(&mut self, rtt: Option<Duration>, now: Instant) {
+        self.connected = true;
+        if let Some(rtt) = rtt {
+            self.pace.round_trip(rtt, now);
+        }
     }
 
     /// An m-section was negotiated.
@@ -84,10 +92,11 @@ impl Viewer {
         }
         if let Some(lost) = lost {
             self.pace.lost(lost);
-            repeats.report(lost, now);
         }
         if self.pace.is_narrow() {
             repeats.full(now);
+        } else if let Some(lost) = lost.filter(|_| !self.pace.has_queue()) {
+            repeats.report(lost, now);
         }
         let after = (self.pace.is_narrow(), repeats.copies());
         if before != after {
