@@ -20,6 +20,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A round trip this much longer than the shortest is a queue, if it stays.
 const QUEUE_RTT: Duration = Duration::from_millis(100);
 
+/// While a queue stands, one part in this many of what the link takes is sent, so that it goes.
+const DRAIN: u64 = 2;
+
 /// A link that has a queue and loses this much is full: it takes what arrives.
 const FULL_LOSS: f32 = 0.1;
 /// Reports in the second that a report of losses speaks of.
@@ -156,7 +159,11 @@ impl Pace {
                 self.patience = PATIENCE_MIN;
             }
         }
-        let rate = if self.bound { allowed } else { estimate.max(enough.saturating_mul(2)) };
+        let rate = match (self.bound, self.was_long) {
+            (true, true) => allowed / DRAIN,
+            (true, false) => allowed,
+            (false, _) => estimate.max(enough.saturating_mul(2)),
+        };
         self.rate_bps = rate.clamp(10_000, SHARE_BPS);
         self.credit = self.credit.min(self.burst());
     }
@@ -266,7 +273,7 @@ mod tests {
             assert!(pace.rate_bps > 2_000_000, "single long round trips are the receiver's");
         }
         pace.round_trip(150 * MS, now);
-        assert_eq!(pace.rate_bps, 500_000);
+        assert_eq!(pace.rate_bps, 500_000 / DRAIN);
         pace.round_trip(40 * MS, now + PATIENCE_MIN / 2);
         assert_eq!(pace.rate_bps, 500_000, "no queue, because it is kept to");
         pace.estimated(Some(2_500_000));
@@ -283,11 +290,11 @@ mod tests {
         pace.round_trip(220 * MS, now + 250 * MS);
         pace.lost(0.75);
         let taken = 100_000 * 8 * 4 / 4;
-        assert_eq!(pace.rate_bps, taken, "of all that was sent within a quarter of a second");
+        assert_eq!(pace.rate_bps, taken / DRAIN, "of all that was sent within a quarter of a second");
         pace.needs(2 * taken);
         assert!(pace.is_narrow());
         pace.estimated(Some(taken / 2));
-        assert_eq!(pace.rate_bps, taken / 2, "the estimate has come down");
+        assert_eq!(pace.rate_bps, taken / 2 / DRAIN, "the estimate has come down");
     }
 
     #[test]
@@ -318,7 +325,7 @@ mod tests {
             }
             kept_to.push((now - begin).as_secs());
             pace.round_trip(150 * MS, now);
-            assert_eq!(pace.rate_bps, 400_000);
+            assert_eq!(pace.rate_bps, 400_000 / DRAIN);
         }
         assert_eq!(kept_to, [0, 2, 4]);
         (0..100).for_each(|n| pace.round_trip(40 * MS, now + n * 250 * MS));
