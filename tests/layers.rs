@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("patchbay-webrtc", GATEWAY),
     ("patchbay-h5", GATEWAY),
     ("patchbay-impair", &[]),
+    ("patchbay-seeds", &[]),
 ];
 
 /// What a gateway may know: the seam and what lies below it, never another gateway nor the transcoder.
