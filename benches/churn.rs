@@ -128,7 +128,7 @@ fn slope(readings: &[f64]) -> f64 {
 async fn main() {
     let cycles: usize = std::env::var("CHURN_CYCLES").map_or(2_000, |n| n.parse().expect("CHURN_CYCLES is a number"));
     // Those that left without a goodbye are to be gone before they are too many.
-    let hub = Arc::new(Hub::start(&["webrtc.idle_timeout_s=5", "limits.publisher_grace_s=2"]));
+    let hub = Arc::new(Hub::start(&["webrtc.idle_timeout_s=5", "limits.publisher_grace_s=2", "log.level=warn"]));
     let _source = publish("fixtures/out/baseline-360p.flv", "flv", &hub.rtmp_url("live/s"));
     tokio::time::sleep(Duration::from_secs(3)).await;
     let step = STEP.min((cycles / 10).max(1));

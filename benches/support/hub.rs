@@ -8,8 +8,6 @@ use serde_json::Value;
 
 use super::process::{Figures, Running};
 
-const LOG: &str = "patchbay.log";
-
 /// A patchbay with ports of its own.
 pub struct Hub {
     process: Running,
@@ -26,7 +24,7 @@ impl Hub {
             [format!("http.listen=127.0.0.1:{http}"), format!("rtmp.listen=127.0.0.1:{rtmp}"), format!("webrtc.listen=127.0.0.1:{udp}")];
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
         command.arg("run").args(listen.iter().map(String::as_str).chain(settings.iter().copied()).flat_map(|s| ["--set", s]));
-        let mut process = Running::start(&mut command, LOG);
+        let mut process = Running::start(&mut command, &format!("patchbay-{http}.log"));
         while TcpStream::connect(("127.0.0.1", http)).is_err() {
             assert!(process.is_running(), "patchbay ended at its start: {command:?}");
             std::thread::sleep(Duration::from_millis(50));

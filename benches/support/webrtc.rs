@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use str0m::change::SdpAnswer;
-use str0m::media::{Direction, MediaKind};
+use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 use tokio::net::UdpSocket;
@@ -35,6 +35,8 @@ pub struct Peer {
     manner: Manner,
     socket: UdpSocket,
     address: SocketAddr,
+    pub audio: Mid,
+    pub video: Mid,
     /// Where the session is ended.
     session: String,
     pub connected: bool,
@@ -52,8 +54,8 @@ impl Peer {
         let mut rtc = builder.build(Instant::now());
         rtc.add_local_candidate(Candidate::host(address, "udp").expect("a candidate"));
         let mut api = rtc.sdp_api();
-        api.add_media(MediaKind::Audio, direction, None, None, None);
-        api.add_media(MediaKind::Video, direction, None, None, None);
+        let audio = api.add_media(MediaKind::Audio, direction, None, None, None);
+        let video = api.add_media(MediaKind::Video, direction, None, None, None);
         let (offer, pending) = api.apply().expect("an offer");
         let (url, offer) = (endpoint.clone(), offer.to_sdp_string());
         let (path, mut answer) =
@@ -65,7 +67,7 @@ impl Peer {
         rtc.sdp_api().accept_answer(pending, answer).map_err(|e| e.to_string())?;
         let host = endpoint.match_indices('/').nth(2).map_or(endpoint.as_str(), |(at, _)| &endpoint[..at]);
         let session = format!("{host}{path}");
-        Ok(Self { rtc, manner, socket, address, session, connected: false, traffic: Arc::default(), buffer: vec![0; 2_048] })
+        Ok(Self { rtc, manner, socket, address, audio, video, session, connected: false, traffic: Arc::default(), buffer: vec![0; 2_048] })
     }
 
     /// The next event; `None` when the session is over. May be given up and called again.
