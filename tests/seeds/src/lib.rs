@@ -9,6 +9,9 @@ const INPUTS_MIN: usize = 5;
 /// Damaged and shortened copies that are made of one input, of each kind.
 const COPIES: usize = 64;
 
+/// A fuzz target with its name.
+pub type Target<'a> = (&'a str, fn(&[u8]));
+
 /// What [`replay`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replayed {
@@ -21,7 +24,7 @@ pub struct Replayed {
 /// Runs every target on its saved inputs, and on each cut short and damaged at places spread over it. A target returns,
 /// whatever the bytes are.
 #[track_caller]
-pub fn replay(targets: &[(&str, fn(&[u8]))]) -> Vec<Replayed> {
+pub fn replay(targets: &[Target<'_>]) -> Vec<Replayed> {
     targets.iter().map(|(name, target)| replay_one(name, *target)).collect()
 }
 
