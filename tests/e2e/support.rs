@@ -259,6 +259,16 @@ pub fn enhanced(file: &str, url: &str, options: &[&str]) -> Proc {
     Proc::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
+/// Plays with an FFmpeg that announces these FourCCs, and says what it decoded in so many seconds.
+#[track_caller]
+pub fn play_enhanced(url: &str, announce: &str, seconds: u32) -> Value {
+    let mut command = Command::new(root().join(".venv/bin/python"));
+    command.arg(root().join("tests/clients/enhanced_play.py")).args([url, "--announce", announce, "--seconds", &seconds.to_string()]);
+    let (ok, out, err) = output(&mut command, Duration::from_secs(u64::from(seconds) + 20));
+    assert!(ok, "{url} with {announce:?}: {out}{err}");
+    serde_json::from_str(&out).expect("JSON")
+}
+
 /// Plays with FFmpeg into nothing.
 pub fn play(url: &str) -> Proc {
     Proc::spawn(ffmpeg().args(["-rw_timeout", "10000000", "-i", url, "-c", "copy", "-f", "null", "-"]))

@@ -1,7 +1,8 @@
 //! HTTP-FLV and WebSocket-FLV: `GET /flv/{stream}[.flv]`.
 //!
 //! The same URL upgraded to a WebSocket gives the same bytes in binary messages. A name that is not live is refused
-//! unless `wait=1` is in the query; `kind=` there says what the player is. Refuses: seeking, and range requests.
+//! unless `wait=1` is in the query; `kind=` there says what the player is, `codecs=` what it takes
+//! beside H.264 and AAC. Refuses: seeking, and range requests.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use patchbay_contract::{Caller, Cause, Credentials, Leg, PlayRequest, Refusal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::accept;
 use crate::fanout::{Form, Ready, Viewer};
 use crate::flv::mux::file_header;
 use crate::gateway::Shared;
@@ -74,7 +76,8 @@ async fn answer(shared: Arc<Shared>, name: &str, request: Request) -> Response {
 
 async fn play(shared: &Shared, name: &str, query: &str, caller: Caller) -> Result<Leg, Refusal> {
     let stream = naming::stream_name("", name)?;
-    let sink = shared.kind_of(&stream, &[query])?.default_sink();
+    let mut sink = shared.kind_of(&stream, &[query])?.default_sink();
+    sink.take_also(accept::named(&[query])?);
     let wait = url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "wait" && value == "1");
     shared.hub.play(PlayRequest { stream, sink, caller, wait }).await
 }

@@ -12,6 +12,7 @@
 //! What it refuses: RTMPE, RTMPT, AMF3 values (AMF3 *command messages* that carry AMF0 are fine),
 //! shared objects, and multitrack enhanced RTMP.
 
+mod accept;
 mod config;
 mod connection;
 mod fanout;

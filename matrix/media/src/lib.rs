@@ -11,7 +11,8 @@
 //! |---|---|---|
 //! | H.264 | one access unit, NAL units with 4-byte length prefixes, no parameter sets, no AUD | `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §5.3.3.1) |
 //! | H.265 | the same | `HEVCDecoderConfigurationRecord` |
-//! | VP8, VP9 | one frame | empty |
+//! | VP8 | one frame | empty |
+//! | VP9 | one frame | `vpcC` (VP Codec ISO Media File Format Binding), or empty where it cannot say what the stream is |
 //! | AV1 | one temporal unit, OBUs as in a file (AV1 §5.2) without temporal delimiters | `av1C` with the sequence header |
 //! | MPEG-1/2 video | one picture; key pictures begin with their sequence header | empty |
 //! | AAC | one raw_data_block | `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1) |

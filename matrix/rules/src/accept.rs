@@ -174,6 +174,21 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// Takes these codecs too, after its own, with pictures no larger and no more out of order.
+    pub fn take_also(&mut self, codecs: impl IntoIterator<Item = Codec>) {
+        for codec in codecs {
+            match (codec.kind(), self.video.first(), self.audio.first()) {
+                (Kind::Video, Some(first), _) if self.video.iter().all(|a| a.codec != codec) => {
+                    self.video.push(VideoAccept { codec, h264_profiles: None, ..first.clone() });
+                }
+                (Kind::Audio, _, Some(_)) if self.audio.iter().all(|a| a.codec != codec) => {
+                    self.audio.push(AudioAccept { channels_max: Some(2), ..AudioAccept::any(codec) });
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Takes no picture whose shorter side has more than `lines`.
     pub fn limit_height(&mut self, lines: u32) {
         for accept in &mut self.video {

@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::accept;
 use crate::gateway::Shared;
 use crate::half_open::Place;
 use crate::naming;
@@ -210,7 +211,8 @@ impl Connection {
 
     async fn ask_play(&self, stream: &StreamName) -> Result<Leg, Refusal> {
         let name = naming::stream_name(&self.connect.app, &stream.name)?;
-        let sink = self.kind_of(&name, stream)?.default_sink();
+        let mut sink = accept::sink(self.kind_of(&name, stream)?, &self.connect.fourccs);
+        sink.take_also(accept::named(&[&stream.query, &self.connect.query])?);
         let request = PlayRequest { stream: name, sink, caller: self.caller(stream), wait: true };
         self.shared.hub.play(request).await
     }

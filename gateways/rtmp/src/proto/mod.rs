@@ -7,6 +7,7 @@ pub mod amf0;
 pub mod chunk;
 pub mod client;
 mod error;
+pub mod fourcc;
 pub mod handshake;
 mod link;
 pub mod message;

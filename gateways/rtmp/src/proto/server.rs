@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::Error;
 use super::amf0::Value;
 use super::chunk::Limits;
+use super::fourcc::FourCcs;
 use super::link::{Incoming, Link};
 use super::message::{Body, Command, Data, UserControl, csid};
 pub use super::server_event::{Connect, Event, PublishKind, Refusal, StreamName};
@@ -34,20 +35,11 @@ pub struct ServerConfig {
     pub publisher: Limits,
     /// Most streams at a time on one connection.
     pub streams: usize,
-    /// FourCC names told to enhanced-RTMP peers, as in "avc1".
-    pub fourccs: Vec<String>,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self {
-            chunk_size: 60_000,
-            window: 2_500_000,
-            stranger: Limits::STRANGER,
-            publisher: Limits::ACCEPTED,
-            streams: 4,
-            fourccs: Vec::new(),
-        }
+        Self { chunk_size: 60_000, window: 2_500_000, stranger: Limits::STRANGER, publisher: Limits::ACCEPTED, streams: 4 }
     }
 }
 
@@ -258,10 +250,7 @@ impl ServerSession {
         if query.is_empty() {
             query = split_query(tc_url).1;
         }
-        let fourccs = match command.object.get("fourCcList") {
-            Some(Value::StrictArray(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            _ => Vec::new(),
-        };
+        let fourccs = FourCcs::read(&command.object);
         let caps_ex = command.object.get("capsEx").and_then(Value::as_number).unwrap_or(0.0);
         let enhanced = !fourccs.is_empty();
         self.pending = Some(Pending::Connect { transaction: command.transaction, enhanced });
@@ -285,9 +274,9 @@ impl ServerSession {
         let mut info = status("status", "NetConnection.Connect.Success", "Connection succeeded.");
         if let Value::Object(info) = &mut info {
             info.push(("objectEncoding".into(), Value::Number(0.0)));
-            if enhanced && !self.config.fourccs.is_empty() {
-                let list = self.config.fourccs.iter().map(Value::string).collect();
-                info.push(("fourCcList".into(), Value::StrictArray(list)));
+            if enhanced {
+                let (key, list) = FourCcs::carried();
+                info.push((key.into(), list));
             }
         }
         let mut answer = Command::new("_result", transaction, vec![info]);

@@ -6,6 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::fourcc::FourCcs;
 use super::message::Data;
 
 /// A peer's connect command.
@@ -22,8 +23,8 @@ pub struct Connect {
     pub flash_ver: String,
     /// Page that embeds a player.
     pub page_url: String,
-    /// FourCCs the peer names; not empty means enhanced RTMP.
-    pub fourccs: Vec<String>,
+    /// Codecs the peer names; not empty means enhanced RTMP.
+    pub fourccs: FourCcs,
     /// Enhanced-RTMP capsEx bits; 1 is reconnect.
     pub caps_ex: u32,
 }
