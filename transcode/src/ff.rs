@@ -34,6 +34,7 @@ fn id_of(codec: Codec) -> Option<ffmpeg::codec::Id> {
         Codec::Mpeg1 => Id::MPEG1VIDEO,
         Codec::Mpeg2 => Id::MPEG2VIDEO,
         Codec::Aac => Id::AAC,
+        Codec::Flac => Id::FLAC,
         Codec::Mp2 => Id::MP2,
         Codec::Mp3 => Id::MP3,
         Codec::Pcma => Id::PCM_ALAW,

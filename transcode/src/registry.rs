@@ -22,6 +22,7 @@ const ALWAYS: fn(Codec) -> bool = |_| true;
 const AUDIO_DECODERS: &[Line<OpenAudioDecoder>] = &[
     (Codec::Opus, ALWAYS, audio::decode::opus::open),
     (Codec::Aac, ff::has_decoder, audio::decode::ffmpeg::open),
+    (Codec::Flac, ff::has_decoder, audio::decode::ffmpeg::open),
     (Codec::Mp2, ff::has_decoder, audio::decode::ffmpeg::open),
     (Codec::Mp3, ff::has_decoder, audio::decode::ffmpeg::open),
     (Codec::Pcma, ff::has_decoder, audio::decode::ffmpeg::open),

@@ -161,6 +161,21 @@ fn any_rate_and_channel_count_comes_in() {
 }
 
 #[test]
+fn flac_comes_in() {
+    for (name, source, options) in [
+        ("16.flac.mp4", "sine=1000:r=44100:d=2,pan=stereo|c0=c0|c1=c0", ["-sample_fmt", "s16"]),
+        ("24.flac.mp4", "sine=1000:r=96000:d=2", ["-sample_fmt", "s32"]),
+    ] {
+        let (info, frames) = flac(name, source, &options);
+        let out = transcode(info.clone(), &frames, &OPUS);
+        assert_continuous(&out.frames);
+        let sound = listen(&out.info, &out.frames);
+        assert!(sound.purity(300, 1_800, 1_000.0) > 0.98, "{info}: purity {}", sound.purity(300, 1_800, 1_000.0));
+        assert!(sound.rms(300, 1_800) > 0.05, "{info}: rms {}", sound.rms(300, 1_800));
+    }
+}
+
+#[test]
 fn telephone_codecs_and_layers_two_and_three_come_in() {
     // Codec, encoder, container, rate, bytes per packet, samples per packet.
     let codecs: [(Codec, &str, &str, u32, usize, i64); 5] = [

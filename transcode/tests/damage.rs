@@ -91,7 +91,8 @@ fn damaged_audio_never_panics_and_recovers() {
     let data = ffmpeg_file("damaged.aac", &["-f", "lavfi", "-i", "sine=1000:r=48000:d=6", "-ac", "2", "-c:a", "aac", "-f", "adts"]);
     let (aac, aac_frames) = adts(&data);
     let (opus, opus_frames) = opus_packets(&tone(6.0, 1_000.0));
-    for (info, frames, target) in [(aac, aac_frames, OPUS), (opus, opus_frames, AAC)] {
+    let (flac, flac_frames) = flac("damaged.flac.mp4", "sine=1000:r=48000:d=6", &["-sample_fmt", "s16"]);
+    for (info, frames, target) in [(aac, aac_frames, OPUS), (opus, opus_frames, AAC), (flac, flac_frames, AAC)] {
         let mut dice = Dice(0x2545_f491_4f6c_dd1d);
         let damaged: Vec<_> = frames
             .iter()

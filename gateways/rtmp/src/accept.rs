@@ -7,7 +7,8 @@ use patchbay_rules::{EndpointKind, Sink};
 use crate::proto::fourcc::FourCcs;
 
 /// What is sent only to those who say that they take it.
-const ENHANCED: [(Codec, [u8; 4]); 4] = [(Codec::H265, *b"hvc1"), (Codec::Av1, *b"av01"), (Codec::Vp9, *b"vp09"), (Codec::Opus, *b"Opus")];
+const ENHANCED: [(Codec, [u8; 4]); 5] =
+    [(Codec::H265, *b"hvc1"), (Codec::Av1, *b"av01"), (Codec::Vp9, *b"vp09"), (Codec::Opus, *b"Opus"), (Codec::Flac, *b"fLaC")];
 
 /// A peer of this kind that announced these codecs.
 pub(crate) fn sink(kind: EndpointKind, announced: &FourCcs) -> Sink {
@@ -54,7 +55,7 @@ mod tests {
     #[test]
     fn what_is_announced_is_taken_after_what_everybody_takes() {
         let announced = FourCcs::read(&Value::object([FourCcs::carried()]));
-        assert_eq!(takes(&sink(EndpointKind::Cdn, &announced)), ["h264", "h265", "av1", "vp9", "aac", "mp3", "opus"]);
+        assert_eq!(takes(&sink(EndpointKind::Cdn, &announced)), ["h264", "h265", "av1", "vp9", "aac", "mp3", "opus", "flac"]);
         let small = sink(EndpointKind::Miniprogram, &announced);
         assert!(small.video.iter().all(|a| a.reorder_frames_max == Some(0)), "{small:?}");
     }
@@ -66,7 +67,7 @@ mod tests {
         for wrong in ["codecs=hevc", "codecs=h264", "codecs=h265,,x"] {
             let refusal = named(&[wrong]).unwrap_err();
             assert_eq!(refusal.code, Code::BadRequest);
-            assert!(refusal.message.contains("h265, av1, vp9, opus"), "{refusal}");
+            assert!(refusal.message.contains("h265, av1, vp9, opus, flac"), "{refusal}");
         }
     }
 }

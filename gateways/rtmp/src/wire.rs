@@ -27,6 +27,7 @@ fn carried(codec: Codec) -> Option<Carried> {
         Codec::Vp9 => Carried::Video(VideoCodec::Vp9),
         Codec::Aac => Carried::Audio(AudioCodec::Aac),
         Codec::Mp3 => Carried::Audio(AudioCodec::Mp3),
+        Codec::Flac => Carried::Audio(AudioCodec::Flac),
         Codec::Opus => Carried::Audio(AudioCodec::Opus),
         Codec::Pcma => Carried::Audio(AudioCodec::G711A),
         Codec::Pcmu => Carried::Audio(AudioCodec::G711U),
@@ -52,7 +53,7 @@ pub(crate) fn sequence_header(info: &TrackInfo, out: &mut BytesMut) -> bool {
             VideoTag { codec, keyframe: true, packet }.encode(out);
             true
         }
-        Some(Carried::Audio(codec @ (AudioCodec::Aac | AudioCodec::Opus))) => {
+        Some(Carried::Audio(codec @ (AudioCodec::Aac | AudioCodec::Opus | AudioCodec::Flac))) => {
             let config = if codec == AudioCodec::Opus { opus_head(info) } else { info.config.clone() };
             AudioTag { codec, sound: SoundFormat::AAC, packet: AudioPacket::SequenceStart(config) }.encode(out);
             !info.config.is_empty() || codec == AudioCodec::Opus

@@ -64,6 +64,7 @@ codecs! {
     Mpeg2, Video, "mpeg2", "MPEG-2 video (ISO/IEC 13818-2).";
     Aac, Audio, "aac", "AAC-LC and its relatives (ISO/IEC 14496-3).";
     Opus, Audio, "opus", "Opus (RFC 6716).";
+    Flac, Audio, "flac", "FLAC (RFC 9639).";
     Mp2, Audio, "mp2", "MPEG-1 audio layer II.";
     Mp3, Audio, "mp3", "MPEG-1 audio layer III.";
     Pcma, Audio, "pcma", "G.711 A-law.";

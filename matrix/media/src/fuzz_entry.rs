@@ -7,13 +7,14 @@ use crate::aac::AudioSpecificConfig;
 use crate::av1::{Sequence, TemporalUnit};
 use crate::nal::{AccessUnit, NalError, SIDE_MAX, Sets, nals};
 use crate::vpx::Header;
-use crate::{Codec, h264, hevc};
+use crate::{Codec, flac, h264, hevc};
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target with the name of its folder of saved inputs.
-pub const TARGETS: [Target; 5] = [("h264", h264), ("hevc", hevc), ("aac_config", aac_config), ("vpx", vpx), ("av1", av1)];
+pub const TARGETS: [Target; 6] =
+    [("h264", h264), ("hevc", hevc), ("aac_config", aac_config), ("flac_config", flac_config), ("vpx", vpx), ("av1", av1)];
 
 /// The first byte says what the rest is: a configuration record, a byte stream, or units behind lengths of so many bytes.
 pub fn h264(data: &[u8]) {
@@ -99,6 +100,15 @@ pub fn aac_config(data: &[u8]) {
     if let Ok(info) = AudioSpecificConfig::track_info(&config) {
         let shape = info.audio_shape().copied().unwrap_or_default();
         assert!(shape.sample_rate > 0 && shape.channels > 0, "{shape:?}");
+    }
+}
+
+/// A description of FLAC.
+pub fn flac_config(data: &[u8]) {
+    if let Ok(info) = flac::track_info(data) {
+        let shape = info.audio_shape().copied().unwrap_or_default();
+        assert!(shape.sample_rate > 0 && shape.channels > 0, "{shape:?}");
+        assert_eq!(flac::track_info(&info.config), Ok(info), "what is written is read");
     }
 }
 

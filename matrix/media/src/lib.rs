@@ -17,6 +17,7 @@
 //! | MPEG-1/2 video | one picture; key pictures begin with their sequence header | empty |
 //! | AAC | one raw_data_block | `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1) |
 //! | Opus | one Opus packet (RFC 6716) | empty |
+//! | FLAC | one frame | the start of a file: `fLaC` and STREAMINFO (RFC 9639 §8.2) |
 //! | MP2, MP3 | one frame with its header | empty |
 //! | G.711, G.722 | bytes of one packet | empty |
 
@@ -24,6 +25,7 @@ pub mod aac;
 pub mod av1;
 mod bits;
 mod codec;
+pub mod flac;
 mod frame;
 #[doc(hidden)]
 pub mod fuzz_entry;

@@ -104,7 +104,7 @@ fn usual(codec: Codec) -> TrackInfo {
     match codec {
         Codec::Pcma | Codec::Pcmu => audio(8_000, 1),
         Codec::G722 => audio(16_000, 1),
-        Codec::Aac | Codec::Mp2 | Codec::Mp3 => audio(44_100, 2),
+        Codec::Aac | Codec::Flac | Codec::Mp2 | Codec::Mp3 => audio(44_100, 2),
         Codec::Opus => audio(48_000, 2),
         _ => {
             let profile = (codec == Codec::H264).then_some(H264Profile { idc: 66, constraints: 0xC0, level: 31 });

@@ -164,8 +164,18 @@ pub fn mpeg1(name: &str, size: &str, seconds: u32, options: &[&str]) -> (TrackIn
 /// A moving test picture as the ffmpeg command line encodes it: codec configuration and packets.
 pub fn pictures(name: &str, source: &str, options: &[&str]) -> (Bytes, Vec<Frame>) {
     let source = format!("testsrc2={source}");
-    let args = [&["-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p"], options].concat();
-    let path = ffmpeg_path(name, &args);
+    packets(name, &[&["-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p"], options].concat())
+}
+
+/// Sound as FLAC, as the frames of a source track.
+pub fn flac(name: &str, source: &str, options: &[&str]) -> (TrackInfo, Vec<Frame>) {
+    let (config, frames) = packets(name, &[&["-f", "lavfi", "-i", source, "-c:a", "flac"], options, &["-f", "mp4"]].concat());
+    (patchbay_media::flac::track_info(&config).expect("STREAMINFO"), frames)
+}
+
+/// What the ffmpeg command line makes: codec configuration and packets.
+fn packets(name: &str, args: &[&str]) -> (Bytes, Vec<Frame>) {
+    let path = ffmpeg_path(name, args);
     ffmpeg::init().unwrap();
     let mut file = ffmpeg::format::input(&path).expect("the file opens");
     let (base, config) = {

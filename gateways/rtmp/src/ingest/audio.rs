@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use patchbay_bus::{Publisher, TrackWriter};
 use patchbay_media::aac::AudioSpecificConfig;
-use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo};
+use patchbay_media::{AudioShape, Codec, Frame, MediaTime, TrackInfo, flac};
 
 use super::{Stamp, Unusable};
 use crate::flv::tag::{AudioCodec, AudioPacket, AudioTag, SoundFormat};
@@ -63,9 +63,12 @@ impl AudioIngest {
                 self.set_info(codec, TrackInfo::audio(Codec::Opus, Bytes::new(), shape), publisher);
                 Ok(())
             }
+            AudioCodec::Flac => {
+                self.set_info(codec, flac::track_info(config)?, publisher);
+                Ok(())
+            }
             // Their frames say it all.
             AudioCodec::Mp3 | AudioCodec::G711A | AudioCodec::G711U => Ok(()),
-            AudioCodec::Flac => Err(Unusable::Codec("FLAC")),
             AudioCodec::Ac3 => Err(Unusable::Codec("AC-3")),
             AudioCodec::Eac3 => Err(Unusable::Codec("E-AC-3")),
         }
@@ -78,9 +81,8 @@ impl AudioIngest {
             AudioCodec::Mp3 => (Codec::Mp3, mp3_shape(data).ok_or(Unusable::Mp3)?),
             AudioCodec::G711A => g711(Codec::Pcma),
             AudioCodec::G711U => g711(Codec::Pcmu),
-            AudioCodec::Aac | AudioCodec::Opus if self.codec == Some(codec) => return Ok(()),
-            AudioCodec::Aac | AudioCodec::Opus => return Err(Unusable::NoHeader),
-            AudioCodec::Flac => return Err(Unusable::Codec("FLAC")),
+            AudioCodec::Aac | AudioCodec::Opus | AudioCodec::Flac if self.codec == Some(codec) => return Ok(()),
+            AudioCodec::Aac | AudioCodec::Opus | AudioCodec::Flac => return Err(Unusable::NoHeader),
             AudioCodec::Ac3 => return Err(Unusable::Codec("AC-3")),
             AudioCodec::Eac3 => return Err(Unusable::Codec("E-AC-3")),
         };

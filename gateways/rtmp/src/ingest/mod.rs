@@ -40,6 +40,9 @@ pub enum Unusable {
     /// An AAC configuration that cannot be read.
     #[error(transparent)]
     Aac(#[from] patchbay_media::aac::AscError),
+    /// A description of FLAC that cannot be read.
+    #[error(transparent)]
+    Flac(#[from] patchbay_media::flac::FlacError),
     /// A frame before the header that describes it.
     #[error("a frame came before its sequence header")]
     NoHeader,

@@ -360,6 +360,21 @@ fn aac_is_described_by_its_configuration() {
 }
 
 #[test]
+fn flac_is_described_by_its_streaminfo() {
+    let info = [&[0x12, 0, 0x12, 0, 0, 0, 0, 0, 0x4a, 0x58, 0x0a, 0xc4, 0x42, 0xf0][..], &[0; 20]].concat();
+    let mut bench = Bench::new();
+    bench.audio(0, AudioCodec::Flac, AudioPacket::Frame(Bytes::from_static(b"frame")));
+    bench.audio(0, AudioCodec::Flac, AudioPacket::SequenceStart(Bytes::from_static(&[0; 34])));
+    assert_eq!(bench.lost(), 2, "no header yet, and one that says nothing");
+    bench.audio(0, AudioCodec::Flac, AudioPacket::SequenceStart(Bytes::copy_from_slice(&info)));
+    bench.audio(104, AudioCodec::Flac, AudioPacket::Frame(Bytes::from_static(b"frame")));
+    let items = bench.items(Kind::Audio);
+    let (Item::Info(described), Item::Frame(frame)) = (&items[0], &items[1]) else { panic!("{items:?}") };
+    assert_eq!((described.codec, described.audio_shape().map(|s| s.sample_rate)), (Codec::Flac, Some(44_100)));
+    assert_eq!((&described.config[8..], &frame.payload[..]), (&info[..], &b"frame"[..]));
+}
+
+#[test]
 fn hostile_composition_offsets_are_bounded() {
     let mut bench = Bench::new();
     bench.header(0, avcc(77, 20));
