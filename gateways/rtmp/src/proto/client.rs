@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Error;
 use super::amf0::Value;
 use super::chunk::Limits;
+use super::fourcc::FourCcs;
 use super::link::{Incoming, Link};
 use super::message::{Body, Command, Data, UserControl, csid, type_id};
 use super::url::RtmpUrl;
@@ -102,6 +103,7 @@ pub struct ClientSession {
     link: Link,
     state: State,
     stream_id: u32,
+    announced: FourCcs,
 }
 
 impl ClientSession {
@@ -115,7 +117,7 @@ impl ClientSession {
             Mode::Publish => Limits::STRANGER,
         };
         let link = Link::client(seed, limits);
-        Self { url, mode, chunk_size, link, state: State::Handshaking, stream_id: 0 }
+        Self { url, mode, chunk_size, link, state: State::Handshaking, stream_id: 0, announced: FourCcs::default() }
     }
 
     /// Takes bytes from the socket.
@@ -146,6 +148,11 @@ impl ClientSession {
     /// The chunk size that media for this server must be encoded with, once started.
     pub fn chunk_size(&self) -> u32 {
         self.link.chunk_size()
+    }
+
+    /// The codecs that the server says it takes, once started.
+    pub fn announced(&self) -> &FourCcs {
+        &self.announced
     }
 
     /// The next event, or `None` when more input is needed.
@@ -210,6 +217,7 @@ impl ClientSession {
             ("app", Value::string(&*self.url.app)),
             ("flashVer", Value::string(FLASH_VER)),
             ("tcUrl", Value::string(&*self.url.tc_url)),
+            FourCcs::carried(),
         ];
         match self.mode {
             Mode::Publish => properties.push(("type", Value::string("nonprivate"))),
@@ -241,6 +249,9 @@ impl ClientSession {
     fn command(&mut self, command: Command) -> Result<Option<ClientEvent>, Error> {
         match &*command.name {
             "_result" if command.transaction == CONNECT && self.state == State::Connecting => {
+                // It belongs into the second object; not every server knows.
+                let answer = command.args.first().map(FourCcs::read).filter(|said| !said.is_empty());
+                self.announced = answer.unwrap_or_else(|| FourCcs::read(&command.object));
                 self.create_stream();
             }
             "_result" if command.transaction == CREATE_STREAM && self.state == State::CreatingStream => {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::{Destination, Target};
 use crate::proto::Error as ProtoError;
 use crate::proto::client::{ClientEvent, ClientSession, DEFAULT_CHUNK_SIZE, Mode};
+use crate::proto::fourcc::FourCcs;
 use crate::socket::{self, Socket};
 use crate::wire;
 
@@ -156,6 +157,11 @@ impl Sender {
             }
         }
         Ok(())
+    }
+
+    /// The codecs that the server says it takes.
+    pub(super) fn announced(&self) -> &FourCcs {
+        self.session.announced()
     }
 
     /// Sends until the stream ends; says how it ended. `tell` hears how it goes.

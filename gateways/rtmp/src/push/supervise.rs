@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::sender::{Failure, Health, Sender, Source};
 use super::{Board, State};
+use crate::accept;
 use crate::fanout::lonely_and_young;
+use crate::proto::fourcc::FourCcs;
 
 /// Failures in a row after which the other server is tried.
 pub(super) const FAILURES_MAX: u32 = 3;
@@ -22,6 +24,29 @@ const GOOD: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_millis(400);
 /// How long the server may take to read the farewell.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why a leg ends whose server takes other codecs than were known when it was asked for.
+const CODECS_LEARNT: &str = "codecs_learnt";
+
+/// What is known of the server: the next leg is asked for with it.
+#[derive(Default)]
+struct Known {
+    takes: FourCcs,
+    /// Connected, for a leg that is still to be asked for.
+    sender: Option<Sender>,
+}
+
+impl Known {
+    /// The connection, if the leg was asked for with what its server takes; else it is kept for the next leg.
+    fn check(&mut self, sender: Sender) -> Option<Sender> {
+        if *sender.announced() == self.takes {
+            return Some(sender);
+        }
+        self.takes = sender.announced().clone();
+        self.sender = Some(sender);
+        None
+    }
+}
 
 /// Growing pauses.
 struct Pauses {
@@ -55,9 +80,10 @@ impl Pauses {
 
 pub(super) async fn run(hub: Arc<dyn Hub>, kind: EndpointKind, board: Board, stop: CancellationToken) {
     let mut pauses = Pauses::new(board.to.pauses.clone());
+    let mut known = Known::default();
     // Every wait below ends with `stop`, so that a live push can say goodbye first.
     while !stop.is_cancelled() {
-        one_leg(&hub, kind, &board, &stop, &mut pauses).await;
+        one_leg(&hub, kind, &board, &stop, &mut pauses, &mut known).await;
     }
 }
 
@@ -70,9 +96,9 @@ async fn rest(stop: &CancellationToken, pause: Duration) {
 }
 
 /// Holds one leg for as long as it lasts.
-async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) {
+async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &CancellationToken, pauses: &mut Pauses, known: &mut Known) {
     let caller = Caller { protocol: "push", agent: Some(board.to.primary.to_string()), operator: true, ..Caller::default() };
-    let request = PlayRequest { stream: board.stream.clone(), sink: kind.default_sink(), caller, wait: true };
+    let request = PlayRequest { stream: board.stream.clone(), sink: accept::sink(kind, &known.takes), caller, wait: true };
     let leg = match hub.play(request).await {
         Ok(leg) => leg,
         Err(refusal) => {
@@ -87,7 +113,7 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &C
             board.set(State::Backoff, "the session was ended here");
             Cause::here("kicked")
         }
-        cause = push_while_live(&source, board, stop, pauses) => cause,
+        cause = push_while_live(&source, board, stop, pauses, known) => cause,
     };
     let kicked = cause.code == "kicked";
     leg.end(cause);
@@ -97,7 +123,7 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &C
 }
 
 /// Connects as often as it takes, until the stream ends.
-async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToken, pauses: &mut Pauses) -> Cause {
+async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToken, pauses: &mut Pauses, known: &mut Known) -> Cause {
     loop {
         if stop.is_cancelled() {
             return Cause::here("stopped");
@@ -115,7 +141,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         }
         board.set(State::Connecting, "");
         let begun = Instant::now();
-        let failure = match connect_and_send(source, board, stop).await {
+        let failure = match connect_and_send(source, board, stop, known).await {
             Ok(reason) => {
                 pauses.doublings = 0;
                 board.lock().failures = 0;
@@ -142,12 +168,16 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
     }
 }
 
-async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationToken) -> Result<&'static str, Failure> {
+async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationToken, known: &mut Known) -> Result<&'static str, Failure> {
     let on_backup = board.lock().on_backup;
-    let mut sender = tokio::select! {
-        () = stop.cancelled() => return Ok("stopped"),
-        sender = Sender::connect(&board.to, board.to.of(on_backup)) => sender?,
+    let sender = match known.sender.take() {
+        Some(sender) => sender,
+        None => tokio::select! {
+            () = stop.cancelled() => return Ok("stopped"),
+            sender = Sender::connect(&board.to, board.to.of(on_backup)) => sender?,
+        },
     };
+    let Some(mut sender) = known.check(sender) else { return Ok(CODECS_LEARNT) };
     board.connected();
     if on_backup {
         let back = tokio::select! {
@@ -156,8 +186,10 @@ async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationTok
             primary = primary_again(board) => Some(primary),
         };
         let Some(primary) = back else { return goodbye(sender, Ok("stopped")).await };
-        _ = goodbye(std::mem::replace(&mut sender, primary), Ok("back")).await;
+        _ = goodbye(sender, Ok("back")).await;
         board.lock().on_backup = false;
+        let Some(primary) = known.check(primary) else { return Ok(CODECS_LEARNT) };
+        sender = primary;
         board.connected();
     }
     let result = tokio::select! {
