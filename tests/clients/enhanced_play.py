@@ -41,12 +41,17 @@ def play(args):
         options["rtmp_enhanced_codecs"] = args.announce
     with av.open(args.url, options=options, timeout=15.0) as source:
         heard = {stream.type: Heard(stream) for stream in source.streams}
-        begin = None
+        begin, waited_for = None, set(heard)
         for frame in source.decode():
             begin = frame.time if begin is None else begin
-            if frame.time - begin > args.seconds:
+            kind = "video" if isinstance(frame, av.VideoFrame) else "audio"
+            if frame.time - begin <= args.seconds:
+                heard[kind].take(frame)
+                continue
+            # One may be ahead of the other.
+            waited_for.discard(kind)
+            if not waited_for:
                 break
-            heard["video" if isinstance(frame, av.VideoFrame) else "audio"].take(frame)
         return {kind: one.report() for kind, one in heard.items()}
 
 

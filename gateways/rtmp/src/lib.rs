@@ -10,7 +10,7 @@
 //! - [`push`] sends streams to other servers.
 //!
 //! What it refuses: RTMPE, RTMPT, AMF3 values (AMF3 *command messages* that carry AMF0 are fine),
-//! shared objects, and multitrack enhanced RTMP.
+//! shared objects, and of several tracks in enhanced RTMP all but the default one.
 
 mod accept;
 mod config;

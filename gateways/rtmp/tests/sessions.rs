@@ -222,6 +222,16 @@ fn the_query_of_the_app_is_split_off() {
 }
 
 #[test]
+fn codecs_are_told_to_those_who_name_theirs_only() {
+    assert!(Raw::connected().output_contains("fourCcList"));
+    let mut plain = Raw::new();
+    let mut connect = Command::new("connect", 1.0, vec![]);
+    connect.object = Value::object([("app", Value::string("live"))]);
+    plain.send(0, Body::Command(connect)).unwrap();
+    assert!(!plain.output_contains("fourCcList"));
+}
+
+#[test]
 fn obs_and_librtmp_extras_are_answered() {
     let mut raw = Raw::connected();
     raw.server.take_output();
