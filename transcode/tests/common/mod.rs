@@ -169,7 +169,8 @@ pub fn pictures(name: &str, source: &str, options: &[&str]) -> (Bytes, Vec<Frame
 
 /// Sound as FLAC, as the frames of a source track.
 pub fn flac(name: &str, source: &str, options: &[&str]) -> (TrackInfo, Vec<Frame>) {
-    let (config, frames) = packets(name, &[&["-f", "lavfi", "-i", source, "-c:a", "flac"], options, &["-f", "mp4"]].concat());
+    let (config, frames) =
+        packets(name, &[&["-f", "lavfi", "-i", source, "-c:a", "flac"], options, &["-strict", "-2", "-f", "mp4"]].concat());
     (patchbay_media::flac::track_info(&config).expect("STREAMINFO"), frames)
 }
 
