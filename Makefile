@@ -4,7 +4,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 STEP := scripts/step
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test setup fmt clippy fixtures unit deny bench loom fuzz bare clean
+.PHONY: help run build test setup fmt clippy fixtures unit deny bench loom fuzz sheet bare clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ fuzz: ## coverage-guided fuzzing: make fuzz FUZZ_TARGET=NAME [FUZZ_SECONDS=60]; 
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	@if [ -z "$(FUZZ_TARGET)" ]; then $(CARGO) fuzz list; else \
 	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --release --sanitizer none $(FUZZ_TARGET) -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024; fi
+
+sheet: ## the four figures of a release: load held, faults survived, bad inputs tried, nothing lost; ARGS=MINUTES (10)
+	scripts/release_sheet.py $(ARGS)
 
 bare: ## prove `make run` in a bare Debian 12 root (debootstrap, as root); ARGS=test adds `make test`
 	scripts/bare-debian.sh demo $(ARGS)

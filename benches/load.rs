@@ -99,7 +99,10 @@ async fn main() {
         "{:>6} {:>8} {:>14} {:>12} {:>14} {:>10} {:>12} {:>14} renditions",
         "kind", "viewers", "ms CPU/s all", "ms/viewer-s", "datagrams/s", "Mbit/s", "KiB/viewer", "p99 inside, ms"
     );
-    for load in loads.split(',') {
+    for (n, load) in loads.split(',').enumerate() {
+        if n > 0 {
+            sleep(Duration::from_secs(22)).await; // those before left without a goodbye: until they are missed
+        }
         let (kind, count) = load.split_once(':').and_then(|(kind, n)| Some((kind, n.parse::<u64>().ok()?))).expect("KIND:VIEWERS");
         let (totals, mut viewers) = (Arc::new(Totals::default()), JoinSet::new());
         for _ in 0..count {
@@ -120,6 +123,5 @@ async fn main() {
             row.delays_ms.get((row.delays_ms.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN),
         );
         viewers.shutdown().await;
-        sleep(Duration::from_secs(22)).await; // they leave without a goodbye: until they are missed
     }
 }

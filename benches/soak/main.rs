@@ -34,6 +34,7 @@ use sources::{FPS, Source};
 use support::hub::Hub;
 use support::process::{Figures, figures};
 use table::{Group, Row};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use viewers::{Player, Viewer};
@@ -167,13 +168,8 @@ impl Soak {
     }
 }
 
-#[tokio::main(worker_threads = 2)]
-async fn main() {
-    let seconds = Duration::from_secs(number("SOAK_SECONDS", 3_600));
-    let mut soak = Soak::start().await;
-    sleep(WARM_UP).await;
-    soak.windows();
-    soak.begin = Instant::now();
+/// Row after row, for so long.
+async fn run(mut soak: Soak, seconds: Duration) {
     println!("{}", Row::head());
     let (looks, mut looked) = mpsc::channel::<Value>(8);
     let mut next_look = Duration::ZERO;
@@ -194,5 +190,21 @@ async fn main() {
             println!("       Chromium: {look}");
             soak.record(&json!({ "seconds": soak.begin.elapsed().as_secs_f64(), "chromium": look }));
         }
+    }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let seconds = Duration::from_secs(number("SOAK_SECONDS", 3_600));
+    let mut terminate = signal(SignalKind::terminate()).expect("a handler");
+    let mut soak = Soak::start().await;
+    sleep(WARM_UP).await;
+    soak.windows();
+    soak.begin = Instant::now();
+    // Ended early, it still takes its processes with it.
+    tokio::select! {
+        () = run(soak, seconds) => {}
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -15,6 +15,8 @@ pub struct Packet {
     pub ends_picture: bool,
     /// The first one of a key frame.
     pub begins_key: bool,
+    /// Of its picture, milliseconds.
+    pub stamp_ms: f64,
     /// The sender's clock, seconds.
     pub clock: Option<f64>,
 }
@@ -33,8 +35,8 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    /// Takes a packet; `shown` is called for each picture that is whole then, with its clock.
-    pub fn push(&mut self, number: u64, packet: Packet, mut shown: impl FnMut(Option<f64>)) {
+    /// Takes a packet; `shown` is called with the last packet of each picture that is whole then.
+    pub fn push(&mut self, number: u64, packet: Packet, mut shown: impl FnMut(Packet)) {
         let next = *self.next.get_or_insert(number);
         if number.abs_diff(next) > JUMP {
             *self = Self { next: Some(number), ..Self::default() };
@@ -67,7 +69,7 @@ impl Pictures {
         since.elapsed() > PATIENCE || self.pending.len() > PENDING_MAX
     }
 
-    fn drain(&mut self, shown: &mut impl FnMut(Option<f64>)) {
+    fn drain(&mut self, shown: &mut impl FnMut(Packet)) {
         while let Some(packet) = self.next.and_then(|next| self.pending.remove(&next)) {
             self.next = self.next.map(|next| next + 1);
             self.waiting_since = None;
@@ -79,7 +81,7 @@ impl Pictures {
             }
             self.decodable = !self.broken && (self.decodable || self.key);
             if self.decodable {
-                shown(packet.clock);
+                shown(packet);
             }
             (self.key, self.broken) = (false, false);
         }

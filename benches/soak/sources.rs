@@ -176,4 +176,5 @@ fn send(peer: &mut Peer, mid: Mid, codec: Codec, due: Instant, time: MediaTime, 
     let writer = peer.rtc.writer(mid).expect("it was negotiated");
     let pt = writer.payload_params().find(|params| params.spec().codec == codec).expect("it was negotiated").pt();
     writer.write(pt, due.into(), time, frame.clone()).expect("it is connected");
+    peer.flush();
 }

@@ -11,6 +11,8 @@ pub struct Group {
     shown_pct: [f64; 2],
     gap_ms: [f64; 2],
     skew_ms: [f64; 2],
+    pictures: u64,
+    missed: u64,
     ends: u64,
 }
 
@@ -28,12 +30,14 @@ impl Group {
             shown_pct: pair(all.iter().map(|(w, expected)| 100.0 * w.pictures as f64 / expected).collect(), f64::min),
             gap_ms: pair(all.iter().map(|(w, _)| w.gap_ms).collect(), f64::max),
             skew_ms: pair(all.iter().filter_map(|(w, _)| w.skew_ms).collect(), further),
+            pictures: all.iter().map(|(w, _)| w.pictures).sum(),
+            missed: all.iter().map(|(w, _)| w.missed).sum(),
             ends: all.iter().map(|(w, _)| w.ends).sum(),
         }
     }
 
     pub fn json(&self) -> Value {
-        json!({ "viewers": self.viewers, "shown_pct": self.shown_pct, "gap_ms": self.gap_ms, "skew_ms": self.skew_ms, "ends": self.ends })
+        json!({ "viewers": self.viewers, "pictures": self.pictures, "missed": self.missed, "shown_pct": self.shown_pct, "gap_ms": self.gap_ms, "skew_ms": self.skew_ms, "ends": self.ends })
     }
 
     fn cells(&self) -> String {

@@ -81,10 +81,11 @@ async fn whep(endpoint: String, through: Ipv4Addr, seen: &Shared) -> Option<()> 
             sound = clock.or(sound);
             continue;
         }
-        let arrived = Packet { ends_picture: packet.header.marker, begins_key: begins_key(&packet.payload), clock };
-        pictures.push(*packet.seq_no, arrived, |clock| {
-            let skew = clock.zip(sound).map(|(picture, sound): (f64, f64)| (picture - sound) * 1e3);
-            seen.lock().expect("not poisoned").picture(skew);
+        let stamp_ms = packet.time.as_seconds() * 1e3;
+        let arrived = Packet { ends_picture: packet.header.marker, begins_key: begins_key(&packet.payload), stamp_ms, clock };
+        pictures.push(*packet.seq_no, arrived, |picture| {
+            let skew = picture.clock.zip(sound).map(|(picture, sound): (f64, f64)| (picture - sound) * 1e3);
+            seen.lock().expect("not poisoned").picture(picture.stamp_ms, skew);
         });
         if pictures.is_stuck()
             && asked.elapsed() > ASKS_EVERY
@@ -128,7 +129,7 @@ impl<'a> Stamps<'a> {
 
     fn picture(&self, stamp: u32) {
         let skew = self.sound.map(|sound| f64::from(stamp.wrapping_sub(sound) as i32));
-        self.seen.lock().expect("not poisoned").picture(skew);
+        self.seen.lock().expect("not poisoned").picture(stamp.into(), skew);
     }
 }
 

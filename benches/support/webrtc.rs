@@ -101,6 +101,19 @@ impl Peer {
         }
     }
 
+    /// Sends what was written. What happened meanwhile is not for those who only send.
+    pub fn flush(&mut self) {
+        // Frames become packets then.
+        _ = self.rtc.handle_input(Input::Timeout(Instant::now()));
+        loop {
+            match self.rtc.poll_output() {
+                Ok(Output::Transmit(datagram)) => _ = self.socket.try_send_to(&datagram.contents, datagram.destination),
+                Ok(Output::Event(_)) => {}
+                Ok(Output::Timeout(_)) | Err(_) => return,
+            }
+        }
+    }
+
     fn take(&mut self, (len, source): (usize, SocketAddr)) {
         // RFC 7983: RTP and RTCP.
         if self.buffer[0] >= 128 {
