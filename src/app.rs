@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use patchbay_contract::{Gateway, Hub, Transport};
+use patchbay_contract::{Gateway, Hub};
 use patchbay_rules::RuleTable;
 use patchbay_transcode::{Engine, EngineConfig};
 use tokio::net::TcpListener;
@@ -145,7 +145,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
         println!("{}", demo::welcome(&config));
     }
     for claim in config.claims() {
-        tracing::info!(key = claim.owner, transport = %if claim.transport == Transport::Tcp { "tcp" } else { "udp" }, address = %claim.address, "listening");
+        tracing::info!(key = claim.owner, transport = %claim.transport.as_str(), address = %claim.address, "listening");
     }
     tokio::select! {
         () = stop_signal() => {}

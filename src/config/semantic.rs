@@ -19,7 +19,8 @@ impl Config {
             Claim { owner: "rtmp.listen", transport: Transport::Tcp, address: self.rtmp.listen },
             Claim { owner: "webrtc.listen", transport: Transport::Udp, address: self.webrtc.listen },
         ];
-        all.into_iter().chain(tls).collect()
+        let ice_tcp = self.webrtc.tcp_address().map(|address| Claim { owner: "webrtc.tcp_listen", transport: Transport::Tcp, address });
+        all.into_iter().chain(tls).chain(ice_tcp).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use patchbay_bus::{StreamName, now};
-use patchbay_contract::{Caller, Counters, SessionId};
+use patchbay_contract::{Caller, Counters, SessionId, Transport};
 use patchbay_media::MediaTime;
 use patchbay_rules::{Action, Verdict};
 use serde::Serialize;
@@ -120,6 +120,8 @@ pub struct Totals {
     pub rtt_ms: Option<f64>,
     /// What the peer's link is thought to take, kbit/s; absent while nobody measures it.
     pub bandwidth_kbps: Option<u64>,
+    /// What a WebRTC session's media goes over: `udp`, or `tcp` where that is all that gets through.
+    pub transport: Option<&'static str>,
 }
 
 /// A row of the ledger: one source/sink pair and the decision for it.
@@ -190,6 +192,7 @@ impl Totals {
             keyframe_requests: c.keyframe_requests.load(Relaxed),
             rtt_ms: (rtt > 0).then(|| rtt as f64 / 1e3),
             bandwidth_kbps: (bandwidth > 0).then_some(bandwidth / 1_000),
+            transport: c.transport().map(Transport::as_str),
         }
     }
 }

@@ -28,7 +28,7 @@ negotiate
   --width --height  of what is published (640x360)                    --min-kbps --max-kbps  of the published video
 page
   --click SELECTOR  click this first               --ignore-cors     turn the browser's CORS checks off
-  --without LIST    a browser without some of rtc, mse, udp           --state S   only wait until body[data-state] is this
+  --without LIST    a browser without some of rtc, mse, udp, ice         --state S   only wait until body[data-state] is this
   --viewport WxH    (1280x720)                     --dark            prefer dark colours
 other
   --chromium PATH   (/usr/bin/chromium)            --verbose         the page's console on stderr`;
@@ -100,11 +100,12 @@ async function playFlv(page) {
 function withoutFeatures(list) {
   const names = { rtc: ['RTCPeerConnection', 'webkitRTCPeerConnection'], mse: ['MediaSource', 'ManagedMediaSource', 'WebKitMediaSource'] };
   for (const name of list.flatMap((feature) => names[feature] ?? [])) delete window[name];
-  if (!list.includes('udp')) return;
+  if (!list.includes('udp') && !list.includes('ice')) return;
   // Nobody answers on the discard port.
+  const blocked = list.includes('ice') ? / \d+ typ host/g : /(?<= udp \d+ \S+) \d+ typ host/g;
   const { setRemoteDescription } = RTCPeerConnection.prototype;
   RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
-    return setRemoteDescription.call(this, { type, sdp: sdp.replace(/ \d+ typ host/g, ' 9 typ host') });
+    return setRemoteDescription.call(this, { type, sdp: sdp.replace(blocked, ' 9 typ host') });
   };
 }
 

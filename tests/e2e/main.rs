@@ -29,3 +29,4 @@ mod sources;
 mod timestamps;
 mod whep;
 mod whip;
+mod without_udp;

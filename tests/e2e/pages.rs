@@ -74,7 +74,7 @@ fn the_play_page_falls_to_flv_and_then_to_h5_and_says_why() {
 fn a_browser_whose_udp_is_blocked_is_served_with_flv() {
     let _turn = turn();
     let (hub, _source) = hub_with_stream();
-    let seen = watch(&hub, "/play/live/a?muted=0", &["--without", "udp"]);
+    let seen = watch(&hub, "/play/live/a?muted=0", &["--without", "ice"]);
     assert_plays(&seen, "flv");
     assert_eq!(given_up(&seen), ["whep"]);
     wait_for("the WebRTC session to be gone", Duration::from_secs(5), || hub.pairs("whep").is_empty().then_some(()));

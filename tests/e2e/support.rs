@@ -125,9 +125,9 @@ impl Patchbay {
         std::fs::create_dir_all(&dir).expect("a folder under target");
         let config = dir.join("patchbay.toml");
         let listeners = format!(
-            "[outbound]\nallow = [\"127.0.0.0/8\"]\n[http]\nlisten = \"127.0.0.1:{http}\"\n[rtmp]\nlisten = \"127.0.0.1:{rtmp}\"\n[webrtc]\nlisten = \"127.0.0.1:{udp}\"\npublic_addresses = [\"{address}\"]\n"
+            "outbound.allow = [\"127.0.0.0/8\"]\nhttp.listen = \"127.0.0.1:{http}\"\nrtmp.listen = \"127.0.0.1:{rtmp}\"\nwebrtc.listen = \"127.0.0.1:{udp}\"\nwebrtc.public_addresses = [\"{address}\"]\n"
         );
-        std::fs::write(&config, format!("{extra}\n{listeners}")).expect("the configuration is written");
+        std::fs::write(&config, format!("{listeners}\n{extra}")).expect("the configuration is written");
         let mut this = Self::launch(&["run", "--config", config.to_str().expect("utf-8 path")], http, rtmp, dir.join("log"));
         this.listeners = listeners;
         this.udp = udp;
@@ -137,7 +137,7 @@ impl Patchbay {
     /// Replaces the `extra` part of its configuration file, as a whole.
     pub fn rewrite(&self, extra: &str) {
         let (file, new) = (self.log.with_file_name("patchbay.toml"), self.log.with_file_name("patchbay.toml.new"));
-        std::fs::write(&new, format!("{extra}\n{}", self.listeners)).expect("written");
+        std::fs::write(&new, format!("{}\n{extra}", self.listeners)).expect("written");
         std::fs::rename(new, file).expect("renamed");
     }
 

@@ -17,6 +17,16 @@ pub enum Transport {
     Udp,
 }
 
+impl Transport {
+    /// As users know it: `tcp` or `udp`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// A port a gateway wants; compared with all others before anything binds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {

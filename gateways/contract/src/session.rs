@@ -2,10 +2,12 @@
 //! long as they are held.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use patchbay_bus::{EndReason, Feed, Lag, Publisher, Signal, StreamName, Subscription};
 use tokio_util::sync::CancellationToken;
+
+use crate::Transport;
 
 /// Process-wide number of a session; appears in the API, in log lines and in the ledger.
 pub type SessionId = u64;
@@ -70,6 +72,8 @@ pub struct Counters {
     pub bandwidth_bps: AtomicU64,
     /// Time from a frame's arrival to its departure, nanoseconds, smoothed over about 32 frames.
     delay_ns: AtomicI64,
+    /// 0 while unknown.
+    transport: AtomicU8,
 }
 
 impl Counters {
@@ -85,6 +89,20 @@ impl Counters {
     /// The smoothed time inside, nanoseconds.
     pub fn delay_ns(&self) -> i64 {
         self.delay_ns.load(Ordering::Relaxed)
+    }
+
+    /// Media goes over this; for protocols that have a choice.
+    pub fn set_transport(&self, transport: Transport) {
+        self.transport.store(if transport == Transport::Tcp { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    /// What media goes over, once that is known.
+    pub fn transport(&self) -> Option<Transport> {
+        match self.transport.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Transport::Tcp),
+            _ => Some(Transport::Udp),
+        }
     }
 }
 

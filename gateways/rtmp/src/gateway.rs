@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use patchbay_bus::StreamName;
-use patchbay_contract::{GatewayFuture, Hub, Refusal};
+use patchbay_contract::{GatewayFuture, HalfOpen, Hub, Refusal};
 use patchbay_rules::EndpointKind;
 use rustls::ServerConfig;
 use socket2::SockRef;
@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::fanout::Muxes;
-use crate::half_open::HalfOpen;
 use crate::tls::Certificate;
 use crate::{connection, http_flv, naming};
 
@@ -208,6 +207,6 @@ fn admit((stream, peer, tls): Accepted, shared: &Arc<Shared>, connections: &mut 
             return;
         }
     };
-    let place = shared.half_open.enter(address);
+    let place = shared.half_open.enter(Some(peer.ip()), address);
     connections.spawn(connection::serve(shared.clone(), stream, tls, peer, place, shutdown.clone()));
 }

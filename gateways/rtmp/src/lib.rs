@@ -20,7 +20,6 @@ pub mod flv;
 #[doc(hidden)]
 pub mod fuzz_entry;
 mod gateway;
-mod half_open;
 mod http_flv;
 mod ingest;
 mod naming;

@@ -7,6 +7,8 @@
 mod client;
 #[path = "../tests/webrtc/support/hub.rs"]
 mod hub;
+#[path = "../tests/webrtc/support/wire.rs"]
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

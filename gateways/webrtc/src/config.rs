@@ -14,6 +14,10 @@ use crate::ice_servers::IceServer;
 pub struct Config {
     /// The one UDP address of all media.
     pub listen: SocketAddr,
+    /// Also take media over TCP (ICE-TCP, RFC 6544), from clients whose UDP does not get through.
+    pub tcp: bool,
+    /// The TCP address of that media; the same as `listen` when left out. Port 443 gets through most firewalls.
+    pub tcp_listen: Option<SocketAddr>,
     /// IP addresses announced to peers as host candidates. Empty: the addresses of this machine that `listen` covers.
     /// Behind one-to-one NAT, give the public address here.
     pub public_addresses: Vec<IpAddr>,
@@ -21,7 +25,8 @@ pub struct Config {
     pub workers: usize,
     /// Most sessions at a time; further requests are refused with 503.
     pub sessions_max: usize,
-    /// Most sessions that have been answered but have not connected yet.
+    /// Most sessions that have been answered but have not connected yet; one more costs the oldest of the address that has
+    /// the most of them its place. As many TCP connections may be without a valid ICE check.
     pub half_open_max: usize,
     /// Seconds a session may take from its answer to a finished DTLS handshake.
     pub connect_timeout_s: u64,
@@ -32,6 +37,8 @@ pub struct Config {
     pub h264_strict_profile: bool,
     /// Highest bit rate asked of publishers without transport-wide congestion control, kbit/s.
     pub remb_max_kbps: u32,
+    /// The media port answers STUN requests of anybody (RFC 8489), and clients are told of it as one of `ice_servers`.
+    pub stun: bool,
     /// STUN and TURN servers that clients are told of.
     pub ice_servers: Vec<IceServer>,
 }
@@ -40,6 +47,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 8_000),
+            tcp: true,
+            tcp_listen: None,
             public_addresses: Vec::new(),
             workers: 0,
             sessions_max: 4_096,
@@ -48,12 +57,18 @@ impl Default for Config {
             idle_timeout_s: 20,
             h264_strict_profile: false,
             remb_max_kbps: 6_000,
+            stun: false,
             ice_servers: Vec::new(),
         }
     }
 }
 
 impl Config {
+    /// Where TCP is listened on, if it is.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.then(|| self.tcp_listen.unwrap_or(self.listen))
+    }
+
     /// Media threads to start.
     pub(crate) fn worker_count(&self) -> usize {
         match self.workers {

@@ -2,10 +2,11 @@
 //! STUN from an address that is not known yet; never per media packet.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
-use patchbay_contract::{Code, Refusal};
+use patchbay_contract::{Code, HalfOpen, HalfOpenPlace, Refusal};
 
 /// Unguessable name of a session; its URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,31 +48,29 @@ struct Tables {
 }
 
 /// All sessions of the gateway.
-#[derive(Default)]
 pub(crate) struct Directory {
     tables: RwLock<Tables>,
     sessions: AtomicUsize,
-    half_open: AtomicUsize,
+    half_open: Arc<HalfOpen>,
 }
 
 impl Directory {
+    /// With room for so many sessions that have not connected yet.
+    pub(crate) fn new(half_open_max: usize) -> Arc<Self> {
+        Arc::new(Self { tables: RwLock::default(), sessions: AtomicUsize::new(0), half_open: HalfOpen::new(half_open_max) })
+    }
+
     /// Counts a new session in, or refuses it.
-    pub(crate) fn admit(self: &Arc<Self>, sessions_max: usize, half_open_max: usize) -> Result<Admission, Refusal> {
-        let admission = Admission { directory: self.clone(), half_open: true };
+    pub(crate) fn admit(self: &Arc<Self>, peer: Option<IpAddr>, sessions_max: usize) -> Result<Admission, Refusal> {
         let sessions = self.sessions.fetch_add(1, Ordering::Relaxed);
-        let half_open = self.half_open.fetch_add(1, Ordering::Relaxed);
+        let mut admission = Admission { directory: self.clone(), half_open: None };
         if sessions >= sessions_max {
             return Err(Refusal::new(
                 Code::TooMany,
                 format!("{sessions_max} WebRTC sessions are open (webrtc.sessions_max); try again later"),
             ));
         }
-        if half_open >= half_open_max {
-            return Err(Refusal::new(
-                Code::TooMany,
-                format!("{half_open_max} WebRTC sessions are connecting (webrtc.half_open_max); try again in a moment"),
-            ));
-        }
+        admission.half_open = Some(self.half_open.enter(peer, None));
         Ok(admission)
     }
 
@@ -111,21 +110,24 @@ impl Directory {
 /// One session's place in the counts; given back on drop.
 pub(crate) struct Admission {
     directory: Arc<Directory>,
-    half_open: bool,
+    /// Until it has connected.
+    half_open: Option<HalfOpenPlace>,
 }
 
 impl Admission {
     /// The session has connected.
     pub(crate) fn connected(&mut self) {
-        if std::mem::take(&mut self.half_open) {
-            self.directory.half_open.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.half_open = None;
+    }
+
+    /// Whether it has made room for another one before it has connected.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.half_open.as_ref().is_some_and(HalfOpenPlace::is_lost)
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.connected();
         self.directory.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -135,13 +137,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_open_sessions_are_capped_and_given_back() {
-        let directory = Arc::new(Directory::default());
-        let mut first = directory.admit(3, 1).ok().unwrap();
-        assert_eq!(directory.admit(3, 1).err().unwrap().code, Code::TooMany);
+    fn half_open_sessions_make_room_and_all_are_capped_and_given_back() {
+        let directory = Directory::new(1);
+        let mut first = directory.admit(None, 3).ok().unwrap();
         first.connected();
-        let second = directory.admit(3, 1).ok().unwrap();
-        drop((first, second));
+        let second = directory.admit(None, 3).ok().unwrap();
+        let third = directory.admit(None, 3).ok().unwrap();
+        assert_eq!([&first, &second, &third].map(Admission::is_lost), [false, true, false]);
+        assert_eq!(directory.admit(None, 3).err().unwrap().code, Code::TooMany);
+        drop((first, second, third));
         assert_eq!(directory.sessions.load(Ordering::Relaxed), 0);
     }
 

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use patchbay_contract::{GatewayFuture, Hub, Refusal};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::directory::{Admission, Directory};
-use crate::peer::{self, Identity};
+use crate::ice_servers::IceServer;
+use crate::identity::{self, Identity};
 use crate::session::Patience;
 use crate::socket::Bound;
-use crate::worker::{self, Command, Shared};
+use crate::tcp::Listener;
+use crate::worker::{self, Mailbox, Shared};
 use crate::{interfaces, signalling};
 
 /// Why the gateway cannot start.
@@ -22,6 +23,14 @@ pub enum BindError {
     /// The UDP port is not to be had.
     #[error("cannot bind UDP {address} (webrtc.listen): {source}")]
     Port {
+        /// What was tried.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The TCP port is not to be had.
+    #[error("cannot bind TCP {address} (webrtc.tcp_listen; webrtc.tcp = false does without): {source}")]
+    TcpPort {
         /// What was tried.
         address: SocketAddr,
         /// Why not.
@@ -40,7 +49,8 @@ pub enum BindError {
 
 struct Idle {
     sockets: Vec<Bound>,
-    mailboxes: Vec<mpsc::Receiver<Command>>,
+    listener: Option<Listener>,
+    mailboxes: Vec<Mailbox>,
 }
 
 /// The WebRTC gateway.
@@ -60,27 +70,37 @@ impl Gateway {
     ///
     /// # Errors
     /// See [`BindError`].
-    pub fn bind(config: Config, hub: Arc<dyn Hub>) -> Result<Arc<Self>, BindError> {
+    pub fn bind(mut config: Config, hub: Arc<dyn Hub>) -> Result<Arc<Self>, BindError> {
         let count = config.worker_count();
         let port_error = |source| BindError::Port { address: config.listen, source };
         let sockets = Bound::bind_all(config.listen, count).map_err(port_error)?;
         let address = sockets.first().map_or(Ok(config.listen), Bound::local_addr).map_err(port_error)?;
-        let candidates = candidates(&config, address)?;
-        let certificate = peer::certificate().ok_or(BindError::Certificate)?;
-        let (senders, receivers) = worker::mailboxes(count);
+        let udp_candidates = candidates(&config, address)?;
+        if config.stun {
+            config.ice_servers.push(IceServer::stun(&udp_candidates));
+        }
+        let listener = config.tcp_address().map(listener).transpose()?;
+        let tcp_candidates = match &listener {
+            Some((_, address)) => candidates(&config, *address)?,
+            None => Vec::new(),
+        };
+        let certificate = identity::certificate().ok_or(BindError::Certificate)?;
+        let (mailboxes, arrivals, receivers) = worker::mailboxes(count);
         let shared = Arc::new(Shared {
-            directory: Arc::new(Directory::default()),
-            mailboxes: senders,
+            directory: Directory::new(config.half_open_max),
+            mailboxes,
+            arrivals,
+            stun: config.stun,
             patience: Patience { connect: config.connect_timeout(), idle: config.idle_timeout() },
             remb_bps: u64::from(config.remb_max_kbps.max(100)) * 1_000,
         });
         Ok(Arc::new(Self {
             hub,
-            identity: Arc::new(Identity { certificate, candidates }),
+            identity: Arc::new(Identity { certificate, candidates: udp_candidates, tcp_candidates }),
             shared,
             address,
             next_worker: AtomicUsize::new(0),
-            idle: Mutex::new(Some(Idle { sockets, mailboxes: receivers })),
+            idle: Mutex::new(Some(Idle { sockets, listener: listener.map(|(listener, _)| listener), mailboxes: receivers })),
             config,
         }))
     }
@@ -91,14 +111,19 @@ impl Gateway {
     }
 
     /// Counts a new session in, or refuses it.
-    pub(crate) fn admit(&self) -> Result<Admission, Refusal> {
-        self.shared.directory.admit(self.config.sessions_max, self.config.half_open_max)
+    pub(crate) fn admit(&self, peer: Option<SocketAddr>) -> Result<Admission, Refusal> {
+        self.shared.directory.admit(peer.map(|peer| peer.ip()), self.config.sessions_max)
     }
 
     /// The worker of the next session.
     pub(crate) fn pick_worker(&self) -> usize {
         self.next_worker.fetch_add(1, Ordering::Relaxed) % self.shared.mailboxes.len().max(1)
     }
+}
+
+fn listener(address: SocketAddr) -> Result<(Listener, SocketAddr), BindError> {
+    let listener = Listener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    listener.map(|(bound, listener)| (listener, bound)).map_err(|source| BindError::TcpPort { address, source })
 }
 
 /// What to announce: what the configuration says, or the addresses `bound` covers. Loopback only when there is
@@ -148,13 +173,21 @@ impl patchbay_contract::Gateway for Gateway {
                 })?;
                 ends.push(end);
             }
-            for end in ends {
-                match end.await {
-                    Ok(result) => result?,
-                    Err(_) => return Err(std::io::Error::other("a WebRTC worker panicked")),
+            let workers = async {
+                for end in ends {
+                    end.await.unwrap_or_else(|_| Err(std::io::Error::other("a WebRTC worker panicked")))?;
                 }
-            }
-            Ok(())
+                Ok(())
+            };
+            let listening = async {
+                match idle.listener {
+                    Some(listener) => {
+                        listener.run(self.shared.clone(), self.hub.clone(), self.config.half_open_max, shutdown.clone()).await
+                    }
+                    None => Ok(()),
+                }
+            };
+            tokio::try_join!(workers, listening).map(|((), ())| ())
         })
     }
 }

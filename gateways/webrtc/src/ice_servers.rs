@@ -1,6 +1,7 @@
 //! [`IceServer`]: STUN and TURN servers that clients are told of (RFC 9725 §4.6).
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
@@ -45,6 +46,12 @@ pub struct IceServer {
 }
 
 impl IceServer {
+    /// STUN at these addresses.
+    pub(crate) fn stun(addresses: &[SocketAddr]) -> Self {
+        let urls = addresses.iter().map(|address| format!("stun:{address}")).collect();
+        Self { urls, username: None, credential: None, shared_secret: None }
+    }
+
     /// Values of the `Link` headers for one session. A URL that does not fit in a header is left out.
     pub(crate) fn links(&self, session: SessionId) -> impl Iterator<Item = HeaderValue> {
         let login = self.login(session, SystemTime::now());

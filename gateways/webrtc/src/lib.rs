@@ -1,6 +1,7 @@
-//! WebRTC over WHIP (RFC 9725) and WHEP: browsers publish onto the bus and play from it, all on one UDP port.
+//! WebRTC over WHIP (RFC 9725) and WHEP: browsers publish onto the bus and play from it, all on one UDP port, or on one TCP
+//! port where UDP does not get through.
 //!
-//! Owns: the UDP socket and its workers, ICE-lite, DTLS-SRTP and RTCP sessions (by str0m), offer inspection, the
+//! Owns: the sockets and their workers, ICE-lite, DTLS-SRTP and RTCP sessions (by str0m), offer inspection, the
 //! HTTP signalling, and the fan-out of a track to its viewers. Refuses: to transcode, to authorise (the hub does),
 //! to name streams.
 //!
@@ -17,6 +18,7 @@ mod directory;
 pub mod fuzz_entry;
 mod gateway;
 mod ice_servers;
+mod identity;
 mod ingest;
 mod interfaces;
 mod lane;
@@ -32,6 +34,8 @@ mod signalling;
 mod smoother;
 mod socket;
 mod stun;
+mod stun_server;
+mod tcp;
 mod viewer;
 mod worker;
 

@@ -175,6 +175,11 @@ impl Pace {
         self.credit = self.credit.saturating_add(self.bytes_in(elapsed)).min(self.burst());
     }
 
+    /// No more than so many bytes can be taken now.
+    pub(crate) fn limit(&mut self, room: usize) {
+        self.credit = self.credit.min(i64::try_from(room).unwrap_or(i64::MAX));
+    }
+
     /// Whether the next packet may leave.
     pub(crate) fn is_open(&self) -> bool {
         self.credit > 0

@@ -4,26 +4,26 @@
 //! DTLS and SRTP are accepted from an address only after a check with our password came from there: str0m answers
 //! such a check, and the answer's destination is what is learned.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use patchbay_contract::{Code, Refusal};
+use patchbay_contract::{Code, Refusal, Transport};
 use patchbay_media::Codec;
 use smallvec::SmallVec;
 use str0m::bwe::Bitrate;
 use str0m::change::SdpOffer;
-use str0m::config::DtlsCert;
-use str0m::crypto::CryptoProvider;
-use str0m::net::{DatagramRecv, Protocol, Receive};
+use str0m::net::{DatagramRecv, Protocol, Receive, Transmit};
 use str0m::rtp::{Extension, ExtensionMap};
-use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcError};
+use str0m::{Candidate, CandidateKind, Event, IceCreds, Input, Output, Rtc, RtcError};
 
+use crate::identity::{Identity, credentials, crypto, seen_as};
 use crate::pace::START_BPS;
 use crate::repeat::Repeats;
 use crate::sdp::{Offer, Role};
 use crate::socket::{Outbox, Path, Socket};
 use crate::stun;
+use crate::tcp::{Connection, Links};
 
 /// Addresses of a session that are kept for the way back; the oldest makes room.
 const PATHS_MAX: usize = 8;
@@ -46,34 +46,11 @@ const STATS_EVERY: Duration = Duration::from_millis(250);
 /// How long sent video packets can be repeated.
 const RTX_AGE: Duration = Duration::from_secs(1);
 
-fn crypto() -> &'static Arc<CryptoProvider> {
-    static CRYPTO: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    CRYPTO.get_or_init(|| Arc::new(str0m::crypto::from_feature_flags()))
-}
-
-/// Makes the certificate of the process (ECDSA P-256).
-pub(crate) fn certificate() -> Option<DtlsCert> {
-    crypto().dtls_provider.generate_certificate()
-}
-
-/// Longer than str0m's own: the fragment is what a stranger would have to guess.
-fn credentials() -> IceCreds {
-    IceCreds { ufrag: format!("{:016x}", rand::random::<u64>()), pass: format!("{:032x}", rand::random::<u128>()) }
-}
-
-/// What every peer is built with.
-pub(crate) struct Identity {
-    pub(crate) certificate: DtlsCert,
-    /// What is announced, and what str0m takes as our addresses.
-    pub(crate) candidates: Vec<SocketAddr>,
-}
-
-impl Identity {
-    /// The address str0m shall believe a datagram to `local` was sent to: itself, or behind NAT what was announced.
-    fn seen_as(&self, local: IpAddr) -> Option<SocketAddr> {
-        let exact = self.candidates.iter().find(|c| c.ip() == local);
-        exact.or_else(|| self.candidates.iter().find(|c| c.is_ipv4() == local.is_ipv4())).copied()
-    }
+/// Which way a datagram came.
+#[derive(Clone, Copy)]
+pub(crate) enum Way<'a> {
+    Udp(Path),
+    Tcp(&'a Arc<Connection>),
 }
 
 /// One WebRTC peer.
@@ -83,7 +60,10 @@ pub(crate) struct Peer {
     /// When str0m wants to be called again.
     pub(crate) deadline: Instant,
     paths: SmallVec<[Path; 2]>,
+    links: Links,
     paths_seen: u32,
+    /// Which way media went last.
+    sends: Option<(Protocol, SocketAddr)>,
     /// The time str0m was told last, and how often without the clock since.
     told: Instant,
     ticks: u32,
@@ -102,8 +82,10 @@ pub(crate) struct Peer {
 pub(crate) enum Outcome {
     /// An event for the session.
     Event(Event),
-    /// A new address has proved itself.
+    /// A new UDP address has proved itself.
     Learned(SocketAddr),
+    /// Media goes over this now.
+    Transport(Transport),
 }
 
 impl Peer {
@@ -135,8 +117,7 @@ impl Peer {
         config.codec_config().enable_vp9(offer.instead.contains(&Codec::Vp9));
         config.codec_config().enable_av1(offer.instead.contains(&Codec::Av1));
         let mut rtc = config.build(now);
-        for &address in &identity.candidates {
-            let candidate = Candidate::host(address, "udp").map_err(|e| Refusal::new(Code::Internal, e.to_string()))?;
+        for candidate in identity.local_candidates()? {
             rtc.add_local_candidate(candidate);
         }
         let refuse = |e: &dyn std::fmt::Display| Refusal::new(Code::BadRequest, format!("the offer cannot be answered: {}", words(e)));
@@ -149,7 +130,9 @@ impl Peer {
             told: now,
             ticks: 0,
             paths: SmallVec::new(),
+            links: Links::default(),
             paths_seen: 0,
+            sends: None,
             checked_at: now,
             rtx: SmallVec::new(),
             resent: 0,
@@ -159,25 +142,57 @@ impl Peer {
         Ok((peer, crate::answer::as_one_stream(answer.to_sdp_string()), ufrag))
     }
 
-    /// Takes a datagram from the network.
-    pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), RtcError> {
-        let Some(destination) = self.identity.seen_as(path.local) else { return Ok(()) };
-        if stun::is_stun(datagram) && !self.paths.contains(&path) {
-            if self.paths_seen >= PATHS_SEEN_MAX {
-                return Ok(());
+    /// Takes a datagram from the network. Poll until there is nothing, before the next one.
+    pub(crate) fn receive(&mut self, now: Instant, way: Way<'_>, datagram: &[u8]) -> Result<(), RtcError> {
+        let is_check = stun::is_stun(datagram);
+        let (proto, source, destination, welcome) = match way {
+            Way::Udp(path) => {
+                let destination = seen_as(&self.identity.candidates, path.local);
+                (Protocol::Udp, path.remote, destination, !is_check || self.remember(path))
             }
-            self.paths_seen += 1;
-            if self.paths.len() == PATHS_MAX {
-                self.paths.remove(0);
+            Way::Tcp(connection) => {
+                let destination = seen_as(&self.identity.tcp_candidates, connection.local.ip());
+                (Protocol::Tcp, connection.remote, destination, self.links.admit(connection, is_check && self.paths_seen < PATHS_SEEN_MAX))
             }
-            // Remembered for the answer's way back; proved only once str0m answers.
-            self.paths.push(path);
-        }
+        };
+        let Some(destination) = destination.filter(|_| welcome) else { return Ok(()) };
         self.handshake.received(datagram, now);
         let Ok(contents) = DatagramRecv::try_from(datagram) else { return Ok(()) };
-        let input = Receive { proto: Protocol::Udp, source: path.remote, destination, contents };
         (self.told, self.ticks) = (self.told.max(now), 0);
-        self.rtc.handle_input(Input::Receive(now, input))
+        self.rtc.handle_input(Input::Receive(now, Receive { proto, source, destination, contents }))
+    }
+
+    /// Remembers the answer's way back; it is proved only once str0m answers. `false` when there were too many.
+    fn remember(&mut self, path: Path) -> bool {
+        if self.paths.contains(&path) {
+            return true;
+        }
+        if self.paths_seen >= PATHS_SEEN_MAX {
+            return false;
+        }
+        self.paths_seen += 1;
+        if self.paths.len() == PATHS_MAX {
+            self.paths.remove(0);
+        }
+        self.paths.push(path);
+        true
+    }
+
+    /// A connection has ended: what was nominated with it is so no longer.
+    pub(crate) fn lost(&mut self, connection: &Arc<Connection>) {
+        if self.links.remove(connection) {
+            let (proto, kind) = (Protocol::Tcp, CandidateKind::PeerReflexive);
+            let candidate = Candidate::from_parts("0".into(), 1, proto, 1, connection.remote, kind, None, None, None);
+            self.rtc.direct_api().invalidate_candidate(&candidate);
+        }
+    }
+
+    /// Bytes of media that the way to the peer has room for.
+    pub(crate) fn room(&self) -> usize {
+        match self.sends {
+            Some((Protocol::Tcp, remote)) => self.links.to(remote).map_or(0, Connection::room),
+            _ => usize::MAX,
+        }
     }
 
     /// Takes new credentials of the peer and returns ours. What has been proved stays: media goes on while the new checks
@@ -212,24 +227,46 @@ impl Peer {
                 Output::Timeout(at) => {
                     let at = self.repeats.next().map_or(at, |repeat| repeat.min(at));
                     self.deadline = at.checked_sub(EARLY).unwrap_or(at);
+                    self.links.flush();
                     return Ok(None);
                 }
                 Output::Event(event) => return Ok(Some(Outcome::Event(event))),
                 Output::Transmit(transmit) => {
-                    let path = self.path(transmit.source, transmit.destination);
-                    out.push(socket, path, &transmit.contents);
-                    self.handshake.sent(&transmit.contents, now);
-                    if let Some(payload_type) = rtp_payload_type(&transmit.contents) {
-                        self.resent += u64::from(self.rtx.contains(&payload_type));
-                        self.repeats.sent(path, &transmit.contents, now);
-                    }
-                    if stun::is_stun(&transmit.contents) {
-                        self.checked_at = now;
-                        return Ok(Some(Outcome::Learned(transmit.destination)));
+                    if let Some(outcome) = self.transmit(&transmit, now, socket, out) {
+                        return Ok(Some(outcome));
                     }
                 }
             }
         }
+    }
+
+    fn transmit(&mut self, transmit: &Transmit, now: Instant, socket: &Socket, out: &mut Outbox) -> Option<Outcome> {
+        let Transmit { proto, destination, ref contents, .. } = *transmit;
+        let is_check = stun::is_stun(contents);
+        if is_check {
+            self.checked_at = now;
+        }
+        self.handshake.sent(contents, now);
+        let media = rtp_payload_type(contents);
+        self.resent += u64::from(media.is_some_and(|payload_type| self.rtx.contains(&payload_type)));
+        if proto == Protocol::Udp {
+            let path = self.path(transmit.source, destination);
+            out.push(socket, path, contents);
+            if media.is_some() {
+                self.repeats.sent(path, contents, now);
+            }
+        } else {
+            // str0m answers a check of a connection that is new.
+            self.paths_seen += u32::from(is_check && self.links.adopt(destination));
+            let taken = self.links.to(destination).is_some_and(|link| link.push(contents));
+            out.crowded += u64::from(!taken);
+        }
+        if is_check {
+            return (proto == Protocol::Udp).then_some(Outcome::Learned(destination));
+        }
+        let before = self.sends.replace((proto, destination));
+        let transport = if proto == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
+        before.is_none_or(|(before, _)| before != proto).then_some(Outcome::Transport(transport))
     }
 
     /// The round trip of the handshake: of the link while no media fills it. The peer's arithmetic is in it.
@@ -320,9 +357,12 @@ fn extensions(role: Role) -> ExtensionMap {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::certificate;
 
     /// As Chromium sends it, shortened.
     const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=extmap-allow-mixed\r\n\
@@ -336,7 +376,11 @@ mod tests {
 
     fn identity() -> Arc<Identity> {
         static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
-        let make = || Identity { certificate: certificate().unwrap(), candidates: vec!["127.0.0.1:8000".parse().unwrap()] };
+        let make = || Identity {
+            certificate: certificate().unwrap(),
+            candidates: vec!["127.0.0.1:8000".parse().unwrap()],
+            tcp_candidates: Vec::new(),
+        };
         IDENTITY.get_or_init(|| Arc::new(make())).clone()
     }
 
@@ -394,7 +438,7 @@ mod tests {
                     *first = [0, 1, 22, 0x80, 0x81][n % 5];
                 }
                 // Only an error may come of it; the worker ends the session then.
-                if peer.receive(Instant::now(), path, &datagram).is_err() {
+                if peer.receive(Instant::now(), Way::Udp(path), &datagram).is_err() {
                     break;
                 }
             }

@@ -94,11 +94,13 @@ async fn restart(app: &App, key: SessionKey, card: &Card, remote: IceCreds, mid:
     let (ours, card) = tokio::time::timeout(WORKER_WAIT, wait).await.ok().and_then(Result::ok).ok_or_else(gone)?;
     let mut body =
         format!("a=ice-lite\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{mid}\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ours.ufrag, ours.pass);
-    for (n, address) in app.identity.candidates.iter().enumerate() {
-        // RFC 8445 §5.1.2.1, type preference 126.
-        let priority = (126 << 24) + ((65_535 - n) << 8) + 255;
+    let udp = app.identity.candidates.iter().map(|address| (126, "udp", address, ""));
+    let tcp = app.identity.tcp_candidates.iter().map(|address| (90, "tcp", address, " tcptype passive"));
+    for (n, (preference, proto, address, role)) in udp.chain(tcp).enumerate() {
+        // RFC 8445 §5.1.2.1, with the type preferences of the answer.
+        let priority = (preference << 24) + ((65_535 - n) << 8) + 255;
         // Writing to a String does not fail.
-        let _ = write!(body, "a=candidate:{} 1 udp {priority} {} {} typ host\r\n", n + 1, address.ip(), address.port());
+        let _ = write!(body, "a=candidate:{} 1 {proto} {priority} {} {} typ host{role}\r\n", n + 1, address.ip(), address.port());
     }
     body += "a=end-of-candidates\r\n";
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, FRAGMENT.to_owned()), (header::ETAG, etag(&card))], body).into_response())

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use patchbay_bus::{EndReason, Signal};
-use patchbay_contract::{Cause, Leg, Publication, SessionId};
+use patchbay_contract::{Cause, Counters, Leg, Publication, SessionId};
 use str0m::bwe::BweKind;
 use str0m::{Event, IceCreds};
 
@@ -14,8 +14,9 @@ use crate::clock::WallClock;
 use crate::directory::{Admission, SessionKey};
 use crate::ingest::Ingest;
 use crate::lane::Lanes;
-use crate::peer::{Outcome, Peer};
-use crate::socket::{Outbox, Path, Socket};
+use crate::peer::{Outcome, Peer, Way};
+use crate::socket::{Outbox, Socket};
+use crate::tcp::Connection;
 use crate::viewer::Viewer;
 
 /// What signalling hands to a worker.
@@ -109,6 +110,13 @@ impl Session {
         }
     }
 
+    fn counters(&self) -> &Counters {
+        match &self.role {
+            Role::Publish(ingest) => ingest.counters(),
+            Role::Play(viewer) => viewer.leg.counters(),
+        }
+    }
+
     /// When it wants to be called again.
     pub(crate) fn deadline(&self) -> Instant {
         self.pump_at.map_or(self.peer.deadline, |at| at.min(self.peer.deadline))
@@ -141,9 +149,15 @@ impl Session {
     }
 
     /// Takes a datagram. Returns the cause once the session is over.
-    pub(crate) fn receive(&mut self, path: Path, datagram: &[u8], around: &mut Surroundings<'_>) -> Option<Cause> {
-        let done = self.peer.receive(around.now, path, datagram).and_then(|()| self.drain(around));
+    pub(crate) fn receive(&mut self, way: Way<'_>, datagram: &[u8], around: &mut Surroundings<'_>) -> Option<Cause> {
+        let done = self.peer.receive(around.now, way, datagram).and_then(|()| self.drain(around));
         self.judge(done)
+    }
+
+    /// A TCP connection has ended. Returns the cause once the session is over.
+    pub(crate) fn lost(&mut self, connection: &Arc<Connection>, around: &mut Surroundings<'_>) -> Option<Cause> {
+        self.peer.lost(connection);
+        self.run(around)
     }
 
     /// Does all there is to do now, and sends it. Returns the cause once the session is over.
@@ -160,13 +174,13 @@ impl Session {
     }
 
     fn turn(&mut self, around: &mut Surroundings<'_>) -> Result<(), str0m::RtcError> {
-        let now = around.now;
+        let (now, room) = (around.now, self.peer.room());
         match &mut self.role {
             Role::Play(viewer) => {
                 if let Some(reason) = viewer.follow(&mut self.peer.rtc, around.lanes, now) {
                     self.over.get_or_insert(Cause::here(reason.code()));
                 }
-                self.pump_at = viewer.pump(&mut self.peer.rtc, around.lanes, now);
+                self.pump_at = viewer.pump(&mut self.peer.rtc, around.lanes, room, now);
             }
             Role::Publish(ingest) => ingest.feedback(&mut self.peer.rtc, now),
         }
@@ -178,6 +192,7 @@ impl Session {
         while let Some(outcome) = self.peer.poll(around.now, around.socket, around.out)? {
             match outcome {
                 Outcome::Learned(address) => around.learned.push(address),
+                Outcome::Transport(transport) => self.counters().set_transport(transport),
                 Outcome::Event(event) => self.event(event, around),
             }
         }
@@ -236,6 +251,8 @@ impl Session {
         };
         if cancelled {
             self.finish(Cause::here("stopped"));
+        } else if self.admission.is_lost() {
+            self.finish(Cause::here("never_connected").with("made room for others: webrtc.half_open_max is reached"));
         } else if !self.connected && now.saturating_duration_since(self.opened) > patience.connect {
             self.finish(
                 Cause::peer("never_connected").with(format!("no DTLS session within {} s of the answer", patience.connect.as_secs())),

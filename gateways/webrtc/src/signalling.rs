@@ -131,7 +131,7 @@ fn read_offer(request: &Request, body: &[u8], role: Role) -> Result<Offer, Refus
 
 async fn publish(app: App, stream: StreamName, request: Request, body: Bytes) -> Result<Response, Refusal> {
     let offer = read_offer(&request, &body, Role::Publish)?;
-    let admission = app.admit()?;
+    let admission = app.admit(request.peer)?;
     let kind = app.hub.kind_of(&stream, EndpointKind::Webrtc);
     let grant = app.hub.publish(PublishRequest { stream, kind, caller: request.caller("whip") }).await?;
     open(&app, (Role::Publish, &offer), Grant::Publish(grant), admission, &request)
@@ -139,7 +139,7 @@ async fn publish(app: App, stream: StreamName, request: Request, body: Bytes) ->
 
 async fn play(app: App, stream: StreamName, request: Request, body: Bytes) -> Result<Response, Refusal> {
     let offer = read_offer(&request, &body, Role::Play)?;
-    let admission = app.admit()?;
+    let admission = app.admit(request.peer)?;
     let kind = app.hub.kind_of(&stream, EndpointKind::Webrtc);
     let sink = sink(kind, &offer, app.config.h264_strict_profile);
     let leg = app.hub.play(PlayRequest { stream, sink, caller: request.caller("whep"), wait: request.wait }).await?;

@@ -140,6 +140,8 @@ pub(crate) struct Outbox {
     closed: bool,
     /// Datagrams the kernel did not take.
     pub(crate) dropped: u64,
+    /// Datagrams that a TCP connection had no room for.
+    pub(crate) crowded: u64,
 }
 
 impl Outbox {

@@ -1,9 +1,11 @@
-//! The one thing read from STUN before a session is known: whose it is. Everything else is str0m's.
+//! What is read from STUN before a session is known: whose it is, or that it is for none. Everything else is str0m's.
 
 const HEADER: usize = 20;
-const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+pub(crate) const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const BINDING_REQUEST: [u8; 2] = [0, 1];
 const USERNAME: u16 = 0x0006;
+/// Attributes from here on may be ignored.
+const COMPREHENSION_OPTIONAL: u16 = 0x8000;
 /// Longest USERNAME (RFC 8489 §14.3).
 const USERNAME_MAX: usize = 513;
 
@@ -12,23 +14,45 @@ pub(crate) fn is_stun(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|&b| b < 4)
 }
 
-/// The ufrag of ours that a binding request names: what stands before the colon of its USERNAME (RFC 8445 §7.2.2).
-pub(crate) fn local_ufrag(datagram: &[u8]) -> Option<&str> {
+/// Attributes in their order; `None` for what does not fit.
+struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Option<(u16, &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (head, after) = self.0.split_at_checked(4)?;
+        let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let value = after.get(..len);
+        self.0 = after.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(value.map(|value| (u16::from_be_bytes([head[0], head[1]]), value)))
+    }
+}
+
+/// The attributes of a binding request.
+fn attributes(datagram: &[u8]) -> Option<Attributes<'_>> {
     let head = datagram.get(..HEADER)?;
     let declared = usize::from(u16::from_be_bytes([head[2], head[3]]));
-    if head[..2] != BINDING_REQUEST || head[4..8] != MAGIC_COOKIE || declared != datagram.len() - HEADER {
-        return None;
-    }
-    let mut rest = &datagram[HEADER..];
-    while let Some((attribute, after)) = rest.split_at_checked(4) {
-        let len = usize::from(u16::from_be_bytes([attribute[2], attribute[3]]));
-        if u16::from_be_bytes([attribute[0], attribute[1]]) == USERNAME {
-            let name = after.get(..len).filter(|n| n.len() <= USERNAME_MAX)?;
+    let is_request = head[..2] == BINDING_REQUEST && head[4..8] == MAGIC_COOKIE && declared == datagram.len() - HEADER;
+    is_request.then(|| Attributes(&datagram[HEADER..]))
+}
+
+/// The ufrag of ours that a binding request names: what stands before the colon of its USERNAME (RFC 8445 §7.2.2).
+pub(crate) fn local_ufrag(datagram: &[u8]) -> Option<&str> {
+    for attribute in attributes(datagram)? {
+        let (kind, value) = attribute?;
+        if kind == USERNAME {
+            let name = Some(value).filter(|n| n.len() <= USERNAME_MAX)?;
             return std::str::from_utf8(name).ok()?.split_once(':').map(|(ours, _)| ours);
         }
-        rest = after.get(len.next_multiple_of(4)..)?;
     }
     None
+}
+
+/// The transaction of a binding request that asks for nothing that has to be understood (RFC 8489 §14).
+pub(crate) fn plain_request(datagram: &[u8]) -> Option<[u8; 12]> {
+    let is_plain = attributes(datagram)?.all(|attribute| attribute.is_some_and(|(kind, _)| kind >= COMPREHENSION_OPTIONAL));
+    is_plain.then(|| datagram[8..HEADER].try_into().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -125,12 +125,13 @@ impl Viewer {
         }
     }
 
-    /// Hands str0m as many packets as may go now; returns when there will be more to do.
-    pub(crate) fn pump(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, now: Instant) -> Option<Instant> {
+    /// Hands str0m as many packets as may go now, and as the way to the peer has room for; returns when there will be more to do.
+    pub(crate) fn pump(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, room: usize, now: Instant) -> Option<Instant> {
         let skipped = self.senders.iter_mut().map(|sender| sender.tend(lanes, now)).sum();
         self.demand.starved |= skipped > 0;
         self.leg.counters().skipped.fetch_add(skipped, Ordering::Relaxed);
         self.pace.refill(now);
+        self.pace.limit(room);
         // Audio first: its packets are few and must not wait behind a picture.
         for kind in [Kind::Audio, Kind::Video] {
             for sender in self.senders.iter_mut().filter(|s| s.kind == kind) {

@@ -1,4 +1,4 @@
-//! [`Worker`]: one thread, one socket, its sessions. Nothing it touches per packet is shared.
+//! [`Worker`]: one thread, one UDP socket, its sessions. Nothing it touches per packet is shared.
 //!
 //! The kernel spreads datagrams over the workers' sockets by address, sessions are spread by signalling; a datagram
 //! that reaches the wrong worker goes to the owner over a bounded channel and is dropped (and counted) when that is
@@ -19,12 +19,17 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::WallClock;
 use crate::directory::{Card, Directory, SessionKey};
 use crate::lane::Lanes;
+use crate::peer::Way;
 use crate::session::{Opening, Patience, Session, Surroundings, Wiring};
 use crate::socket::{Bound, Inbox, Outbox, Path, Socket};
 use crate::stun;
+use crate::stun_server::StunServer;
+use crate::tcp::{Arrival, Payload, framing};
 
 /// Commands and strayed datagrams that may wait for a worker.
 const MAILBOX: usize = 1_024;
+/// Reads of TCP connections that may wait for a worker; their tasks wait for room. And what is taken of them in one turn.
+const ARRIVALS: usize = 64;
 /// Batches read before sessions get their turn.
 const BATCHES_PER_TURN: usize = 8;
 /// How often silence and cancellation are looked for.
@@ -43,7 +48,8 @@ pub(crate) enum Command {
 }
 
 /// Counts datagrams that led nowhere: `unknown` (STUN for a session that does not exist, other traffic from an address
-/// that proved nothing), `mailbox` (another worker's, and its mailbox was full), `send` (the kernel's buffer was full).
+/// that proved nothing), `mailbox` (another worker's, and its mailbox was full), `send` (the kernel's buffer was full), `tcp` (a connection's queue
+/// was full).
 fn count_dropped(reason: &'static str, n: u64) {
     metrics::counter!("patchbay_webrtc_datagrams_dropped_total", "reason" => reason).increment(n);
 }
@@ -52,13 +58,27 @@ fn count_dropped(reason: &'static str, n: u64) {
 pub(crate) struct Shared {
     pub(crate) directory: Arc<Directory>,
     pub(crate) mailboxes: Vec<mpsc::Sender<Command>>,
+    /// From TCP connections to workers.
+    pub(crate) arrivals: Vec<mpsc::Sender<Arrival>>,
+    /// Whether strangers are told their address.
+    pub(crate) stun: bool,
     pub(crate) patience: Patience,
     pub(crate) remb_bps: u64,
 }
 
+/// What a worker is told.
+pub(crate) struct Mailbox {
+    commands: mpsc::Receiver<Command>,
+    arrivals: mpsc::Receiver<Arrival>,
+}
+
 /// Makes the mailboxes of `count` workers.
-pub(crate) fn mailboxes(count: usize) -> (Vec<mpsc::Sender<Command>>, Vec<mpsc::Receiver<Command>>) {
-    (0..count).map(|_| mpsc::channel(MAILBOX)).unzip()
+pub(crate) fn mailboxes(count: usize) -> (Vec<mpsc::Sender<Command>>, Vec<mpsc::Sender<Arrival>>, Vec<Mailbox>) {
+    let one = |_| {
+        let ((commands, c), (arrivals, a)) = (mpsc::channel(MAILBOX), mpsc::channel(ARRIVALS));
+        (commands, arrivals, Mailbox { commands: c, arrivals: a })
+    };
+    (0..count).map(one).collect()
 }
 
 #[derive(Clone, Copy)]
@@ -76,6 +96,7 @@ struct Worker {
     out: Outbox,
     sessions: HashMap<SessionKey, Session>,
     routes: HashMap<SocketAddr, Route>,
+    stun: Option<StunServer>,
     lanes: Lanes,
     wiring: Wiring,
     /// Sessions with something to do, besides those whose deadline has come.
@@ -88,11 +109,11 @@ pub(crate) async fn run(
     index: usize,
     shared: Arc<Shared>,
     bound: Bound,
-    mut mailbox: mpsc::Receiver<Command>,
+    mut mailbox: Mailbox,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let (media, feeds) = (Arc::new(Signal::new()), Arc::new(Signal::new()));
-    let remb_bps = shared.remb_bps;
+    let (remb_bps, stun) = (shared.remb_bps, shared.stun.then(|| StunServer::new(Instant::now())));
     let mut worker = Worker {
         index,
         shared,
@@ -101,19 +122,24 @@ pub(crate) async fn run(
         out: Outbox::default(),
         sessions: HashMap::new(),
         routes: HashMap::new(),
+        stun,
         lanes: Lanes::new(media.clone()),
         wiring: Wiring { media: media.clone(), feeds: feeds.clone(), clock: WallClock::new(), remb_bps },
         due: Vec::new(),
         check_at: Instant::now() + CHECK_EVERY,
     };
     loop {
-        let mut first = None;
+        let (mut first, mut arrived) = (None, None);
         let mut news = News::default();
         let deadline = worker.deadline();
         tokio::select! {
             () = shutdown.cancelled() => break,
-            command = mailbox.recv() => match command {
+            command = mailbox.commands.recv() => match command {
                 Some(command) => first = Some(command),
+                None => break,
+            },
+            arrival = mailbox.arrivals.recv() => match arrival {
+                Some(arrival) => arrived = Some(arrival),
                 None => break,
             },
             readable = worker.socket.readable() => readable?,
@@ -122,9 +148,13 @@ pub(crate) async fn run(
             () = tokio::time::sleep_until(deadline.into()) => {}
         }
         // Whatever woke us, do everything that is there: one round of system calls instead of several.
-        let commands = std::iter::from_fn(|| mailbox.try_recv().ok()).take(MAILBOX);
+        let commands = std::iter::from_fn(|| mailbox.commands.try_recv().ok()).take(MAILBOX);
         for command in first.into_iter().chain(commands) {
             worker.command(command);
+        }
+        let arrivals = std::iter::from_fn(|| mailbox.arrivals.try_recv().ok()).take(ARRIVALS);
+        for arrival in arrived.into_iter().chain(arrivals) {
+            worker.arrival(arrival, Instant::now());
         }
         news.media |= media.take();
         news.feeds |= feeds.take();
@@ -194,6 +224,7 @@ impl Worker {
             }
             self.due.extend(self.sessions.keys());
             count_dropped("send", std::mem::take(&mut self.out.dropped));
+            count_dropped("tcp", std::mem::take(&mut self.out.crowded));
         }
         self.due.extend(self.sessions.iter().filter(|(_, s)| s.deadline() <= now).map(|(key, _)| *key));
         self.run_due(now);
@@ -216,14 +247,29 @@ impl Worker {
     fn datagram(&mut self, path: Path, datagram: &[u8], now: Instant) {
         match route(&mut self.routes, &self.shared, self.index, path, datagram) {
             // str0m's outputs are drained after every input, so its events are not queued without end.
-            Some(Route::Mine(key)) => self.with(key, now, |session, around| session.receive(path, datagram, around)),
+            Some(Route::Mine(key)) => self.with(key, now, |session, around| session.receive(Way::Udp(path), datagram, around)),
             Some(Route::Other(worker)) => {
                 let command = Command::Datagram(path, datagram.to_vec());
                 if self.shared.mailboxes[worker].try_send(command).is_err() {
                     count_dropped("mailbox", 1);
                 }
             }
-            None => count_dropped("unknown", 1),
+            None => match self.stun.as_mut().and_then(|stun| stun.answer(path.remote, datagram, now)) {
+                Some(answer) => self.out.push(&self.socket, path, &answer),
+                None => count_dropped("unknown", 1),
+            },
+        }
+    }
+
+    /// What a TCP connection has brought.
+    fn arrival(&mut self, Arrival { key, connection, payload }: Arrival, now: Instant) {
+        match payload {
+            Payload::Frames(frames) => framing::datagrams(&frames)
+                .for_each(|datagram| self.with(key, now, |session, around| session.receive(Way::Tcp(&connection), datagram, around))),
+            Payload::End => self.with(key, now, |session, around| session.lost(&connection, around)),
+        }
+        if !self.sessions.contains_key(&key) {
+            connection.close();
         }
     }
 

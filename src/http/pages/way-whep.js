@@ -45,7 +45,7 @@ export class Connection extends RtcConnection {
 }
 
 /** The figures that make sense for this way, as rows of a list. */
-export function rows({ video: v, audio: a, rttMs, received }) {
+export function rows({ video: v, audio: a, rttMs, transport, received }) {
   const both = (of) => [v, a].filter(Boolean).map(of).join(" + ") || null;
   return [
     [t("resolution"), v?.width ? `${v.width} × ${v.height}` : null],
@@ -56,6 +56,7 @@ export function rows({ video: v, audio: a, rttMs, received }) {
     [t("freezes"), v ? `${v.freezes} (${duration(v.freezeMs / 1000)})` : null],
     [t("dropped"), v ? String(v.framesDropped) : null],
     [t("rtt"), `${rttMs.toFixed(1)} ms`],
+    [t("transport"), transport?.toUpperCase() ?? null],
     [t("codecs"), both((track) => pretty(track.codec.toLowerCase()))],
     [t("received"), bytes(received)],
   ];

@@ -150,13 +150,13 @@ function outbound(report, before, codec, remote) {
 }
 
 /**
- * One reading of the connection: `{ video, audio, rttMs, availableKbps }`, each track with totals and with rates since
+ * One reading of the connection: `{ video, audio, rttMs, availableKbps, transport }`, each track with totals and with rates since
  * the previous reading. `memory` is an object the caller keeps; it holds the previous reports.
  */
 export async function readStats(pc, memory) {
   const reports = [...(await pc.getStats()).values()];
   const find = (id) => reports.find((report) => report.id === id);
-  const result = { video: null, audio: null, rttMs: 0, availableKbps: 0 };
+  const result = { video: null, audio: null, rttMs: 0, availableKbps: 0, transport: null };
   for (const report of reports) {
     const codec = (find(report.codecId)?.mimeType ?? "").split("/")[1] ?? "";
     if (report.type === "inbound-rtp") {
@@ -167,6 +167,7 @@ export async function readStats(pc, memory) {
       memory[report.id] = report;
     } else if (report.type === "candidate-pair" && report.nominated) {
       result.rttMs = (report.currentRoundTripTime ?? 0) * 1000;
+      result.transport = find(report.localCandidateId)?.protocol ?? null;
       result.availableKbps = (report.availableOutgoingBitrate ?? 0) / 1000;
     }
   }

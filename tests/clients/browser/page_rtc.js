@@ -31,7 +31,7 @@
         for (const k of STREAM_FIELDS) if (s[k] !== undefined) o[k] = s[k];
         out[s.type === 'inbound-rtp' ? 'in' : 'out'][s.kind] = o;
       } else if (s.type === 'candidate-pair' && s.nominated) {
-        out.pair = { rtt: s.currentRoundTripTime, available: s.availableOutgoingBitrate, local: address(s.localCandidateId), remote: address(s.remoteCandidateId) };
+        out.pair = { rtt: s.currentRoundTripTime, available: s.availableOutgoingBitrate, local: address(s.localCandidateId), remote: address(s.remoteCandidateId), protocol: byId.get(s.localCandidateId)?.protocol };
       } else if (s.type === 'remote-inbound-rtp') {
         (out.remote ??= {})[s.kind] = { rtt: s.roundTripTime, lost: s.packetsLost };
       } else if (s.type === 'transport') {

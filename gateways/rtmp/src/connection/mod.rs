@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use patchbay_bus::{EndReason, StreamName as BusName};
-use patchbay_contract::{Caller, Code, Leg, PlayRequest, Publication, PublishRequest, Refusal};
+use patchbay_contract::{Caller, Code, HalfOpenPlace, Leg, PlayRequest, Publication, PublishRequest, Refusal};
 use patchbay_rules::EndpointKind;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept;
 use crate::gateway::Shared;
-use crate::half_open::Place;
 use crate::naming;
 use crate::proto::Error as ProtoError;
 use crate::proto::server::{self, Connect, Event, ServerConfig as SessionConfig, ServerSession, StreamName};
@@ -89,7 +88,7 @@ pub(crate) async fn serve(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     peer: SocketAddr,
-    place: Place,
+    place: HalfOpenPlace,
     shutdown: CancellationToken,
 ) {
     let deadline = Instant::now() + shared.config.handshake_timeout();
@@ -124,7 +123,7 @@ async fn secure(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     deadline: Instant,
-    place: &Place,
+    place: &HalfOpenPlace,
     shutdown: &CancellationToken,
 ) -> Result<Socket, Ended> {
     let Some(config) = tls else { return Ok(Socket::plain(stream)) };
@@ -136,7 +135,7 @@ async fn secure(
 }
 
 impl Connection {
-    async fn run(&mut self, place: Place, mut deadline: Instant) -> Ended {
+    async fn run(&mut self, place: HalfOpenPlace, mut deadline: Instant) -> Ended {
         let mut place = Some(place);
         loop {
             let shutdown = self.shutdown.clone();
@@ -164,7 +163,7 @@ impl Connection {
     }
 
     /// Handshake and commands, until the peer may publish or play.
-    async fn admit(&mut self, place: Option<&Place>) -> Result<Role, Ended> {
+    async fn admit(&mut self, place: Option<&HalfOpenPlace>) -> Result<Role, Ended> {
         loop {
             let role = match self.session.poll()? {
                 None => {
@@ -179,11 +178,11 @@ impl Connection {
                 }
                 Some(Event::Publish { stream, .. }) => {
                     let id = stream.stream_id;
-                    place.into_iter().for_each(Place::keep);
+                    place.into_iter().for_each(HalfOpenPlace::keep);
                     self.ask_publish(&stream).await.map(|publication| Role::Publisher(id, publication))
                 }
                 Some(Event::Play { stream, .. }) => {
-                    place.into_iter().for_each(Place::keep);
+                    place.into_iter().for_each(HalfOpenPlace::keep);
                     self.ask_play(&stream).await.map(|leg| Role::Player(stream.stream_id, leg))
                 }
                 Some(_) => continue,
@@ -273,7 +272,7 @@ impl Connection {
 }
 
 /// Waits until the place is somebody else's; whoever has published or played before needs none.
-async fn lost(place: Option<&Place>) {
+async fn lost(place: Option<&HalfOpenPlace>) {
     match place {
         Some(place) => place.lost().await,
         None => std::future::pending().await,

@@ -4,3 +4,4 @@ mod hostile;
 mod media;
 mod signalling;
 mod support;
+mod tcp;

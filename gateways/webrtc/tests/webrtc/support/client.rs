@@ -1,17 +1,19 @@
 //! A full (not lite) ICE WebRTC client on str0m.
 #![allow(dead_code, reason = "shared by tests, bench and example, each of which uses a part")]
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use str0m::change::SdpAnswer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid};
-use str0m::net::{Protocol, Receive};
+use str0m::net::Receive;
 use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc};
+
+use super::wire::Wire;
 
 pub struct Client {
     rtc: Rtc,
-    socket: UdpSocket,
+    wire: Wire,
     address: SocketAddr,
     pub session: String,
     pub answer: String,
@@ -31,10 +33,18 @@ pub struct Client {
 impl Client {
     /// POSTs an offer for audio and video to `url`.
     pub fn open(url: &str, direction: Direction) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
+        Self::over(Wire::udp(), url, direction)
+    }
+
+    /// The same without UDP.
+    pub fn open_tcp(url: &str, direction: Direction) -> Self {
+        Self::over(Wire::tcp(), url, direction)
+    }
+
+    fn over(mut wire: Wire, url: &str, direction: Direction) -> Self {
+        let address = wire.candidate().addr();
         let mut rtc = Rtc::builder().build(Instant::now());
-        rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
+        rtc.add_local_candidate(wire.candidate());
         let mut api = rtc.sdp_api();
         let audio = api.add_media(MediaKind::Audio, direction, None, None, None);
         let video = api.add_media(MediaKind::Video, direction, None, None, None);
@@ -45,9 +55,10 @@ impl Client {
         let session = format!("{base}{}", response.headers()["location"].to_str().unwrap());
         let answer = response.body_mut().read_to_string().unwrap();
         rtc.sdp_api().accept_answer(pending, SdpAnswer::from_sdp_string(&answer).unwrap()).unwrap();
+        wire.connect(&answer);
         Self {
             rtc,
-            socket,
+            wire,
             address,
             session,
             answer,
@@ -84,7 +95,7 @@ impl Client {
             match self.rtc.poll_output().unwrap() {
                 Output::Timeout(at) => return at,
                 Output::Transmit(t) => {
-                    drop(self.socket.send_to(&t.contents, t.destination));
+                    self.wire.send(&t.contents, t.destination);
                     if let Some(sent) = &mut self.sent {
                         sent.push(t.contents.to_vec());
                     }
@@ -102,11 +113,9 @@ impl Client {
     fn step(&mut self, end: Instant) {
         let next = self.poll();
         let wait = next.min(end).saturating_duration_since(Instant::now()).clamp(Duration::from_micros(100), Duration::from_millis(5));
-        self.socket.set_read_timeout(Some(wait)).unwrap();
-        let mut buffer = [0; 2_000];
-        if let Ok((n, source)) = self.socket.recv_from(&mut buffer) {
+        if let Some((datagram, source)) = self.wire.receive(Some(wait)) {
             self.datagrams += 1;
-            let input = Receive::new(Protocol::Udp, source, self.address, &buffer[..n]).unwrap();
+            let input = Receive::new(self.wire.protocol(), source, self.address, &datagram).unwrap();
             self.rtc.handle_input(Input::Receive(Instant::now(), input)).unwrap();
         }
         self.rtc.handle_input(Input::Timeout(Instant::now())).unwrap();
@@ -119,8 +128,8 @@ impl Client {
     }
 
     /// Sends a datagram that the stack below knows nothing of.
-    pub fn inject(&self, datagram: &[u8], to: SocketAddr) {
-        self.socket.send_to(datagram, to).unwrap();
+    pub fn inject(&mut self, datagram: &[u8], to: SocketAddr) {
+        self.wire.send(datagram, to);
     }
 
     pub fn request_keyframe(&mut self) {
@@ -143,11 +152,10 @@ impl Client {
 
     /// Takes what is there without waiting, and answers it; what was received is forgotten. Returns how many datagrams it was.
     pub fn turn(&mut self) -> usize {
-        self.socket.set_nonblocking(true).unwrap();
-        let (mut taken, mut buffer) = (0, [0; 2_000]);
-        while let Ok((n, source)) = self.socket.recv_from(&mut buffer) {
+        let mut taken = 0;
+        while let Some((datagram, source)) = self.wire.receive(None) {
             taken += 1;
-            let input = Receive::new(Protocol::Udp, source, self.address, &buffer[..n]).unwrap();
+            let input = Receive::new(self.wire.protocol(), source, self.address, &datagram).unwrap();
             self.rtc.handle_input(Input::Receive(Instant::now(), input)).unwrap();
             self.poll();
         }

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod hub;
+pub mod wire;
 
 use std::net::SocketAddr;
 use std::process::Command;
