@@ -4,8 +4,10 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use bytes::Bytes;
 use patchbay_h5::ts::{CLOCK_HZ, Demuxer};
 use patchbay_media::Kind;
+use patchbay_rtmp::flv::tag::{AudioPacket, AudioTag, VideoPacket, VideoTag};
 use patchbay_rtmp::proto::client::{ClientEvent, Mode};
 use str0m::Event;
 use str0m::media::{Direction, Frequency, KeyframeRequestKind};
@@ -116,14 +118,17 @@ impl<'a> Stamps<'a> {
         Self { seen, sound: None }
     }
 
-    /// An FLV tag body: coded frames of H.264 and AAC count, configuration does not.
-    fn tag(&mut self, is_video: bool, stamp: u32, body: &[u8]) {
-        if body.get(1) != Some(&1) {
-            return;
+    /// The body of an FLV video tag: coded frames count, configuration does not.
+    fn video(&self, stamp: u32, body: Bytes) {
+        if let Ok(Some(VideoTag { packet: VideoPacket::Frame { .. }, .. })) = VideoTag::parse(body) {
+            self.picture(stamp);
         }
-        match is_video {
-            true => self.picture(stamp),
-            false => self.sound = Some(stamp),
+    }
+
+    /// The same of an audio tag.
+    fn audio(&mut self, stamp: u32, body: Bytes) {
+        if let Ok(Some(AudioTag { packet: AudioPacket::Frame(_), .. })) = AudioTag::parse(body) {
+            self.sound = Some(stamp);
         }
     }
 
@@ -137,8 +142,8 @@ async fn rtmp(url: &str, seen: &Shared) -> Option<()> {
     let (mut client, mut stamps) = (Rtmp::open(url, Mode::Play).await.ok()?, Stamps::new(seen));
     loop {
         match client.next().await.ok()? {
-            ClientEvent::Video { timestamp, payload } => stamps.tag(true, timestamp, &payload),
-            ClientEvent::Audio { timestamp, payload } => stamps.tag(false, timestamp, &payload),
+            ClientEvent::Video { timestamp, payload } => stamps.video(timestamp, payload),
+            ClientEvent::Audio { timestamp, payload } => stamps.audio(timestamp, payload),
             ClientEvent::Ended => return None,
             _ => {}
         }
@@ -155,15 +160,18 @@ async fn flv(port: u16, stream: &str, seen: &Shared) -> Option<()> {
     }
     // The file's header and the size of no tag.
     socket.read_exact(&mut [0; 13]).await.ok()?;
-    let (mut header, mut body, mut stamps) = ([0; 11], Vec::new(), Stamps::new(seen));
+    let (mut header, mut stamps) = ([0; 11], Stamps::new(seen));
     loop {
         socket.read_exact(&mut header).await.ok()?;
         let [kind, a, b, c, low @ .., _, _, _] = header;
-        body.resize(u32::from_be_bytes([0, a, b, c]) as usize + 4, 0);
+        let mut body = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         socket.read_exact(&mut body).await.ok()?;
+        socket.read_u32().await.ok()?;
         let stamp = u32::from_be_bytes([low[3], low[0], low[1], low[2]]);
-        if matches!(kind, 8 | 9) {
-            stamps.tag(kind == 9, stamp, &body);
+        match kind {
+            8 => stamps.audio(stamp, body.into()),
+            9 => stamps.video(stamp, body.into()),
+            _ => {}
         }
     }
 }
