@@ -17,6 +17,7 @@ pub struct Config {
     /// Also take media over TCP (ICE-TCP, RFC 6544), from clients whose UDP does not get through.
     pub tcp: bool,
     /// The TCP address of that media; the same as `listen` when left out. Port 443 gets through most firewalls.
+    #[schemars(extend("format" = "socket-address"), example = "0.0.0.0:4443")]
     pub tcp_listen: Option<SocketAddr>,
     /// IP addresses announced to peers as host candidates. Empty: the addresses of this machine that `listen` covers.
     /// Behind one-to-one NAT, give the public address here.
