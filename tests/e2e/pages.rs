@@ -71,7 +71,7 @@ fn the_play_page_falls_to_flv_and_then_to_h5_and_says_why() {
 }
 
 #[test]
-fn a_browser_whose_udp_is_blocked_is_served_with_flv() {
+fn a_browser_that_webrtc_does_not_reach_is_served_with_flv() {
     let _turn = turn();
     let (hub, _source) = hub_with_stream();
     let seen = watch(&hub, "/play/live/a?muted=0", &["--without", "ice"]);
