@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::address;
 
@@ -22,6 +23,8 @@ const RESOLVE_MAX: Duration = Duration::from_secs(5);
 const DIAL_MAX: Duration = Duration::from_secs(5);
 /// How long one address may take while there is another to try.
 const ADDRESS_MAX: Duration = Duration::from_secs(2);
+/// How often a host that is down is tried, at the longest; half of it at the shortest.
+const KNOCK_EVERY: Duration = Duration::from_secs(1);
 /// Addresses of one name that are looked at; a name with more is refused.
 const ADDRESSES_MAX: usize = 32;
 
@@ -192,7 +195,7 @@ impl Policy {
         for (i, address) in addresses.iter().enumerate() {
             let only = i + 1 == addresses.len();
             let limit = if only { until } else { until.min(Instant::now() + ADDRESS_MAX) };
-            match timeout_at(limit, TcpStream::connect(address)).await {
+            match timeout_at(limit, dial(*address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = io::ErrorKind::TimedOut.into(),
@@ -200,6 +203,36 @@ impl Policy {
         }
         Err(DialError::Connect { host: host.to_owned(), source: last })
     }
+
+    /// A connection to a host that is down, as soon as one of its addresses takes it. While it is down it gets a packet
+    /// or two a second. Ends only with a connection, or when the host may not be dialled at all.
+    ///
+    /// # Errors
+    /// See [`Self::resolve`].
+    pub async fn connect_when_up(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        let addresses = self.resolve(host, port).await?;
+        loop {
+            // Spread, so that those who lost the same host do not come back to it at once.
+            let next = Instant::now() + rand::random_range(KNOCK_EVERY / 2..=KNOCK_EVERY);
+            let mut knocks = JoinSet::new();
+            for address in &addresses {
+                knocks.spawn(timeout(KNOCK_EVERY, dial(*address)));
+            }
+            while let Some(knock) = knocks.join_next().await {
+                if let Ok(Ok(Ok(stream))) = knock {
+                    return Ok(stream);
+                }
+            }
+            sleep_until(next).await;
+        }
+    }
+}
+
+/// A connection to an address, and to somebody else: on this machine a port that is dialled again and again while nobody
+/// listens may be met by its own dial.
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    if stream.local_addr()? == address { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(stream) }
 }
 
 #[cfg(test)]
@@ -242,6 +275,20 @@ mod tests {
         policy(&["LOCALHOST"]).resolve("localhost", port).await.unwrap();
         Policy::ALL.connect("127.0.0.1", port).await.unwrap();
         assert!(policy(&["10.0.0.0/8", "elsewhere"]).connect("127.0.0.1", port).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_was_down_is_met_within_a_second() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let waiting = tokio::spawn(async move { Policy::ALL.connect_when_up("127.0.0.1", address.port()).await });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!waiting.is_finished());
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        timeout(Duration::from_secs(3), listener.accept()).await.expect("it knocks").unwrap();
+        waiting.await.unwrap().unwrap();
+        assert!(matches!(policy(&[]).connect_when_up("127.0.0.1", address.port()).await, Err(DialError::Refused { .. })));
     }
 
     #[tokio::test]

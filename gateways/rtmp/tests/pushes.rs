@@ -8,17 +8,20 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use common::client::Client;
 use common::media::{self, baseline, largest_step, probe, publish};
 use common::nginx::Nginx;
 use common::{Running, wait_for};
 use patchbay_outbound::Policy;
 use patchbay_rtmp::Config;
+use patchbay_rtmp::proto::client::Mode;
 use patchbay_rtmp::proto::server::{Event, Refusal, ServerConfig, ServerSession};
 use patchbay_rtmp::push::{Destination, Push, State, Target};
 use patchbay_rules::EndpointKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::MutexGuard;
+use tokio_util::sync::CancellationToken;
 
 /// Two cores carry one source; tests that have one take turns.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -130,6 +133,70 @@ async fn a_server_that_takes_everything_and_reads_nothing_is_left_within_five_se
     };
     assert_eq!(first[0], 0x17, "it resumes at a key frame");
     assert!(back.elapsed() < Duration::from_secs(3), "{:?}", back.elapsed());
+}
+
+/// What a player of the stream here gets, frame by frame, until it is told to stop.
+async fn watch(gateway: &Running, stop: CancellationToken) -> tokio::task::JoinHandle<Vec<u32>> {
+    let mut client = Client::started(gateway.rtmp, "live/demo", Mode::Play).await.unwrap();
+    tokio::spawn(async move {
+        let mut stamps = Vec::new();
+        while let Some((timestamp, _)) = stop.run_until_cancelled(client.video_frame()).await {
+            stamps.push(timestamp);
+        }
+        stamps
+    })
+}
+
+/// `DOWN_SECONDS` says for how long; the pauses between attempts grow with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_down_has_the_stream_within_two_seconds() {
+    let down = Duration::from_secs(std::env::var("DOWN_SECONDS").map_or(6, |text| text.parse().expect("seconds")));
+    let (gateway, _source, _turn) = with_source().await;
+    let nginx = Nginx::start("down").await;
+    let address = nginx.address;
+    let push = push(&gateway, to(&nginx.url("live/out")));
+    wait_state(&push, State::Live, Duration::from_secs(5)).await;
+    let done = CancellationToken::new();
+    let viewer = watch(&gateway, done.clone()).await;
+
+    drop(nginx);
+    tokio::time::sleep(down).await;
+    assert_eq!(push.status().state, State::Backoff, "{:?}", push.status());
+    let nginx = Nginx::start_at("down", address).await;
+    let back = Instant::now();
+    wait_state(&push, State::Live, Duration::from_secs(2)).await;
+    let mut player = Client::started(nginx.address, "live/out", Mode::Play).await.unwrap();
+    let (mut last, first) = player.video_frame().await;
+    eprintln!("down for {down:?}: {:?} after it is back it has a picture; {:?}", back.elapsed(), push.status());
+    assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+    assert_eq!(first[0], 0x17, "it resumes at a key frame");
+    for _ in 0..60 {
+        let (timestamp, _) = player.video_frame().await;
+        assert!((last..=last + 100).contains(&timestamp), "from {last} to {timestamp}");
+        last = timestamp;
+    }
+    done.cancel();
+    let stamps = viewer.await.unwrap();
+    let longest = stamps.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+    assert!(longest <= 100 && stamps.len() as u64 > 25 * down.as_secs(), "{} pictures, {longest} ms apart", stamps.len());
+}
+
+/// One that answers and says no, or hangs up, has its pauses: 1, 2, 4 and more seconds at the longest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_up_is_not_dialled_every_second() {
+    let (gateway, _source, _turn) = with_source().await;
+    let (listener, url) = listener().await;
+    let slow = Duration::from_secs(4)..=Duration::from_secs(30);
+    let _push = push(&gateway, Destination { pauses: slow, ..to(&url) });
+    let mut dials = 0;
+    let counting = async {
+        loop {
+            drop(listener.accept().await.unwrap());
+            dials += 1;
+        }
+    };
+    _ = tokio::time::timeout(Duration::from_millis(3_500), counting).await;
+    assert!((1..=2).contains(&dials), "{dials} dials");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

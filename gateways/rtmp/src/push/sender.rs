@@ -12,6 +12,7 @@ use patchbay_contract::Counters;
 use patchbay_media::{Frame, Kind, MediaTime, TrackInfo};
 use patchbay_outbound::{DialError, tls};
 use socket2::SockRef;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::{Destination, Target};
@@ -66,6 +67,13 @@ pub(super) enum Failure {
     /// The server wants us to come back.
     #[error("the server asked to connect again")]
     Reconnect,
+}
+
+impl Failure {
+    /// Nobody listens there, or the host is gone.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self, Self::Dial(DialError::Connect { .. }))
+    }
 }
 
 impl From<ProtoError> for Failure {
@@ -125,10 +133,13 @@ struct Track {
 }
 
 impl Sender {
-    /// Dials, and asks until the server lets us publish.
-    pub(super) async fn connect(to: &Destination, target: &Target) -> Result<Self, Failure> {
+    /// Dials, unless that is done, and asks until the server lets us publish.
+    pub(super) async fn connect(to: &Destination, target: &Target, dialled: Option<TcpStream>) -> Result<Self, Failure> {
         let (host, port) = target.host();
-        let stream = to.policy.connect(host, port).await?;
+        let stream = match dialled {
+            Some(stream) => stream,
+            None => to.policy.connect(host, port).await?,
+        };
         // After we gave it up, the kernel is to do so as well. A comfort.
         _ = SockRef::from(&stream).set_tcp_user_timeout(Some(2 * STALL));
         let socket = if target.is_tls() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use patchbay_bus::{Feed, Signal};
 use patchbay_contract::{Caller, Cause, Hub, PlayRequest};
 use patchbay_rules::EndpointKind;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,8 @@ struct Known {
     takes: FourCcs,
     /// Connected, for a leg that is still to be asked for.
     sender: Option<Sender>,
+    /// The connection that showed that it is back.
+    dialled: Option<TcpStream>,
 }
 
 impl Known {
@@ -67,7 +70,7 @@ impl Pauses {
     fn next(&mut self) -> Duration {
         let longest = self.longest();
         self.doublings = self.doublings.saturating_add(1);
-        rand::random_range(*self.bounds.start()..=longest)
+        rand::random_range(*self.bounds.start() / 2..=longest)
     }
 
     /// The next pause after a no, which asking often makes no yes.
@@ -92,6 +95,16 @@ async fn rest(stop: &CancellationToken, pause: Duration) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = sleep(pause) => {}
+    }
+}
+
+/// The same, but a server that is down ends the pause by being back: the connection that shows it.
+async fn rest_while_down(board: &Board, stop: &CancellationToken, pause: Duration) -> Option<TcpStream> {
+    let on_backup = board.lock().on_backup;
+    let (host, port) = board.to.of(on_backup).host();
+    tokio::select! {
+        () = rest(stop, pause) => None,
+        Ok(stream) = board.to.policy.connect_when_up(host, port) => Some(stream),
     }
 }
 
@@ -133,6 +146,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         }
         if !is_live(&source.feed) {
             board.set(State::Waiting, "");
+            known.dialled = None;
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = wait_live(&source.feed) => {}
@@ -155,7 +169,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         }
         // Its wish, not a fault.
         let wished = matches!(failure, Failure::Reconnect) && begun.elapsed() > GOOD;
-        let (state, pause) = match failure {
+        let (state, pause) = match &failure {
             _ if wished => (State::Connecting, Duration::ZERO),
             Failure::Refused(_) => (State::Rejected, pauses.next_after_no()),
             _ => (State::Backoff, pauses.next()),
@@ -164,7 +178,11 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         if !wished {
             board.failed();
         }
-        rest(stop, pause).await;
+        if failure.is_down() {
+            known.dialled = rest_while_down(board, stop, pause).await;
+        } else {
+            rest(stop, pause).await;
+        }
     }
 }
 
@@ -174,7 +192,7 @@ async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationTok
         Some(sender) => sender,
         None => tokio::select! {
             () = stop.cancelled() => return Ok("stopped"),
-            sender = Sender::connect(&board.to, board.to.of(on_backup)) => sender?,
+            sender = Sender::connect(&board.to, board.to.of(on_backup), known.dialled.take()) => sender?,
         },
     };
     let Some(mut sender) = known.check(sender) else { return Ok(CODECS_LEARNT) };
@@ -222,7 +240,7 @@ async fn primary_again(board: &Board) -> Sender {
     loop {
         let at = board.lock().back_at.unwrap_or_else(Instant::now);
         sleep_until(at).await;
-        if let Ok(sender) = Sender::connect(to, &to.primary).await {
+        if let Ok(sender) = Sender::connect(to, &to.primary, None).await {
             return sender;
         }
         board.lock().back_at = Some(Instant::now() + to.backup_hold);
@@ -269,8 +287,8 @@ mod tests {
     fn pauses_grow_within_their_bounds() {
         let mut pauses = Pauses::new(BOUNDS);
         let all: Vec<Duration> = (0..12).map(|_| pauses.next()).collect();
-        assert!(all.iter().all(|p| BOUNDS.contains(p)), "{all:?}");
-        assert_eq!((all[0], pauses.longest()), (*BOUNDS.start(), *BOUNDS.end()), "{all:?}");
+        assert!(all.iter().all(|p| (*BOUNDS.start() / 2..=*BOUNDS.end()).contains(p)), "{all:?}");
+        assert!(all[0] <= *BOUNDS.start() && pauses.longest() == *BOUNDS.end(), "{all:?}");
     }
 
     #[test]

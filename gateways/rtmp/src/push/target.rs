@@ -66,7 +66,8 @@ pub struct Destination {
     pub backup: Option<Target>,
     /// How long to stay with the backup before the primary is tried again.
     pub backup_hold: Duration,
-    /// How long to wait after a failure: anything from the first, up to a bound that grows to the second.
+    /// How long to wait after a failure: anything from half of the first, up to a bound that grows from it to the second. A
+    /// server that is down is looked for in the meantime, every second.
     pub pauses: RangeInclusive<Duration>,
     /// Signs the address of every connection, for services that want that.
     pub signer: Option<Signer>,

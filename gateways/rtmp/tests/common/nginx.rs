@@ -14,7 +14,11 @@ pub struct Nginx {
 impl Nginx {
     /// One process on a free port; `name` is its folder.
     pub async fn start(name: &str) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self::start_at(name, TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()).await
+    }
+
+    /// The same on a port that another one had.
+    pub async fn start_at(name: &str, address: SocketAddr) -> Self {
         let folder = media::folder().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let dir = folder.to_str().unwrap();
