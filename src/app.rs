@@ -20,6 +20,7 @@ use crate::cli::{DemoArgs, RunArgs};
 use crate::config::{self, Config};
 use crate::hub::{HubHandle, Switchboard};
 use crate::logging::SetLevel;
+use crate::pulls::Pulls;
 use crate::pushes::Pushes;
 use crate::reload::{Load, Reload};
 use crate::{demo, http, logging};
@@ -108,18 +109,22 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
 
     let pushes = Pushes::new(hub.clone(), &config.outbound);
     config.pushes.iter().filter(|p| p.enabled).for_each(|push| pushes.start_configured(push));
+    let pulls = Pulls::new(hub.clone(), board.clone(), config.pulls.clone());
+    board.pull_with(pulls.clone());
     let reload = Arc::new(Reload {
         load,
         file,
         board: board.clone(),
         gate: gate.clone(),
         pushes: pushes.clone(),
+        pulls: pulls.clone(),
         set_level,
         config: Mutex::new(config.clone()),
     });
     let state = http::State {
         hub: board.clone(),
         pushes: pushes.clone(),
+        pulls: pulls.clone(),
         reload: reload.clone(),
         info: info(&config, demo.is_some()),
         gate,
@@ -131,6 +136,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
 
     let tasks = TaskTracker::new();
     tasks.spawn(board.clone().run(shutdown.clone()));
+    tasks.spawn(pulls.clone().run(shutdown.clone()));
     for gateway in &gateways {
         let (name, run) = (gateway.name(), gateway.clone().run(shutdown.clone()));
         tasks.spawn(async move {
@@ -151,6 +157,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
         () = stop_signal() => {}
         () = reload.run(hangup) => {}
     }
+    pulls.stop_all();
     drain(&config, &board, &pushes, &draining, &shutdown, &tasks).await;
     Ok(())
 }

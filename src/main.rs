@@ -11,6 +11,7 @@ mod http;
 mod hub;
 mod interop;
 mod logging;
+mod pulls;
 mod pushes;
 mod reload;
 mod secrets;

@@ -17,6 +17,7 @@ use crate::auth::Gate;
 use crate::config::{Config, LoadError, Push};
 use crate::hub::Switchboard;
 use crate::logging::SetLevel;
+use crate::pulls::Pulls;
 use crate::pushes::Pushes;
 
 /// How often the file is looked at.
@@ -42,6 +43,7 @@ pub struct Reload {
     pub board: Arc<Switchboard>,
     pub gate: Arc<Gate>,
     pub pushes: Arc<Pushes>,
+    pub pulls: Arc<Pulls>,
     pub set_level: SetLevel,
     /// What is in force, but for sections that wait for the next start. Also keeps two reloads apart.
     pub config: Mutex<Config>,
@@ -94,6 +96,10 @@ impl Reload {
         }
         if applied("pushes", old.pushes != new.pushes) {
             self.follow_pushes(&old.pushes, &new.pushes);
+        }
+        if applied("pulls", old.pulls != new.pulls) {
+            self.pulls.set(new.pulls.clone());
+            old.pulls.clone_from(&new.pulls);
         }
         if applied("log.level", old.log.level != new.log.level) {
             (self.set_level)(&new.log.level);

@@ -66,7 +66,7 @@ A value is taken from --set, else the environment (PATCHBAY__HTTP__LISTEN), else
 `patchbay config docs` lists every key.
 
 SIGHUP, POST /v1/reload and a changed file have the configuration read again: all of it, or nothing when anything is
-wrong. Routes, rules, pushes, limits and log.level take effect at once and touch no live session whose verdict stays.
+wrong. Routes, rules, pushes, pulls, limits and log.level take effect at once and touch no live session whose verdict stays.
 SIGTERM and SIGINT stop it: sessions get `limits.drain_s` seconds to end. A second signal ends it at once.
 Exit codes: 0 stopped as asked; 1 the configuration has problems, a port is taken, or it failed; 2 wrong usage.")]
 pub struct RunArgs {

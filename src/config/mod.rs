@@ -12,6 +12,7 @@ mod hub;
 mod network;
 mod overlay;
 mod problem;
+mod pulls;
 mod routing;
 mod schema;
 mod secret;
@@ -34,6 +35,7 @@ pub use docs::{example, markdown, schema_text};
 pub use network::Network;
 pub use overlay::Override;
 pub use problem::{Fault, Problem, Problems};
+pub use pulls::Pull;
 pub use routing::{Push, Route};
 pub use secret::Secret;
 pub use sections::{Api, Http, Limits, Log, LogFormat, Transcode};
@@ -81,6 +83,9 @@ pub struct Config {
     /// Streams that are pushed to other RTMP servers whenever they are live.
     #[schemars(length(max = 200), example = routing::example_pushes())]
     pub pushes: Vec<Push>,
+    /// Streams that are fetched from other RTMP servers while somebody plays them.
+    #[schemars(length(max = 200), example = pulls::example_pulls())]
+    pub pulls: Vec<Pull>,
 }
 
 /// Why no configuration came out.

@@ -103,7 +103,7 @@ pub struct Push {
     pub stream: StreamName,
     /// Server, application and, unless `stream_key` is given, stream to push to, as `rtmp://HOST[:PORT]/APP/STREAM`
     /// or the same with `rtmps://`.
-    pub url: PushUrl,
+    pub url: RtmpAddress,
     /// Last part of the URL, where it is a secret. It is appended to `url` after a `/`.
     #[serde(default)]
     pub stream_key: Option<Secret>,
@@ -115,7 +115,7 @@ pub struct Push {
     pub key: Option<Secret>,
     /// Another server of the same receiver, pushed to once `url` has failed three times in a row, and the other way round.
     #[serde(default)]
-    pub backup_url: Option<PushUrl>,
+    pub backup_url: Option<RtmpAddress>,
     /// Last part of the backup's URL; `stream_key` where that is not given.
     #[serde(default)]
     pub backup_stream_key: Option<Secret>,
@@ -152,7 +152,7 @@ impl Push {
     }
 }
 
-fn whole(url: &PushUrl, key: Option<&Secret>) -> String {
+fn whole(url: &RtmpAddress, key: Option<&Secret>) -> String {
     match key {
         Some(key) => format!("{}/{}", url.0.trim_end_matches('/'), key.reveal()),
         None => url.0.clone(),
@@ -179,9 +179,16 @@ fn stream_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StreamName,
 /// a key itself, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(inline, transparent, extend("x-sensitive" = true))]
-pub struct PushUrl(String);
+pub struct RtmpAddress(String);
 
-impl<'de> Deserialize<'de> for PushUrl {
+impl RtmpAddress {
+    /// As it is written. For the wire, not for logs.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for RtmpAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match bad_target(&format!("{text}/stream")) {
@@ -197,7 +204,7 @@ pub fn bad_target(url: &str) -> Option<String> {
     Some(format!("{why}; expected rtmp://HOST[:PORT]/APP/STREAM, or without /STREAM where there is a stream_key"))
 }
 
-impl fmt::Debug for PushUrl {
+impl fmt::Debug for RtmpAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("rtmp://***")
     }

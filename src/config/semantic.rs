@@ -49,6 +49,9 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
             problems.extend(backup.and_then(|url| routing::bad_target(&url)).map(|why| refuse(path.key("backup_url"), why)));
         }
     }
+    let pulls = config.pulls.iter().enumerate();
+    let bad = pulls.filter_map(|(i, pull)| Some(refuse(Path::from("pulls").index(i).key("url"), pull.bad_url()?)));
+    problems.extend(bad);
     if config.rtmp.tls_listen.is_some() && (config.rtmp.tls_cert_file.is_none() || config.rtmp.tls_key_file.is_none()) {
         problems.push(refuse("rtmp.tls_listen".into(), "needs rtmp.tls_cert_file and rtmp.tls_key_file".into()));
     }
@@ -99,8 +102,9 @@ fn bad_directive(text: &str) -> Option<String> {
 fn idle_patterns(config: &Config, tree: &Tree) -> Vec<Problem> {
     let routes = config.routes.iter().enumerate().map(|(i, route)| ("routes", i, &route.stream));
     let rules = config.rules.iter().enumerate().map(|(i, rule)| ("rules", i, &rule.stream));
+    let pulls = config.pulls.iter().enumerate().map(|(i, pull)| ("pulls", i, &pull.stream));
     let mut problems = Vec::new();
-    for (list, i, pattern) in routes.chain(rules) {
+    for (list, i, pattern) in routes.chain(rules).chain(pulls) {
         let text = pattern.as_str();
         // A wildcard may stand for a letter; what is left must be a name.
         let why = match text.replace('*', "x").parse::<StreamName>() {

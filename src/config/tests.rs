@@ -245,6 +245,21 @@ fn a_push_without_a_stream_to_push_to_is_refused() {
 }
 
 #[test]
+fn a_pull_names_its_streams_after_the_host_and_only_there() {
+    let pull = |stream: &str, url: &str| format!("[[pulls]]\nstream = \"{stream}\"\nurl = \"{url}\"\n");
+    check_refused(&pull("cam/*", "rtmp://h/live/a"), 3, "pulls[0].url: needs {stream} or {name}");
+    check_refused(&pull("cam/*", "rtmp://{name}.h/live/a"), 3, "pulls[0].url: viewers choose the names");
+    check_refused(&pull("a", "rtmp://h/live"), 3, "pulls[0].url: no stream name");
+    check_refused(&pull("../a", "rtmp://h/live/a"), 2, "pulls[0].stream: no stream fits");
+    let target = |url: &str| parse(&pull("cam/**", url)).unwrap().pulls[0].target(&"cam/hall/1".parse().unwrap());
+    assert_eq!(target("rtmp://h/live/{name}?from={stream}"), "rtmp://h/live/1?from=cam/hall/1");
+    assert_eq!(target("rtmps://h:444/{stream}"), "rtmps://h:444/cam/hall/1");
+    let config = parse(&format!("{}wait_s = 9\nidle_s = 2\n", pull("a", "rtmp://h/live/secret"))).unwrap();
+    assert_eq!((config.pulls[0].idle().as_secs(), config.pulls[0].shown_url().as_str()), (9, "rtmp://h/live/***"));
+    assert!(!format!("{config:?}").contains("secret"));
+}
+
+#[test]
 fn lists_have_an_end() {
     let push = |i| format!("[[pushes]]\nname = \"p{i}\"\nstream = \"x\"\nurl = \"rtmp://h/x/y\"\n");
     assert_eq!(parse(&(0..200).map(push).collect::<String>()).unwrap().pushes.len(), 200);
@@ -422,7 +437,7 @@ fn the_example_is_valid_as_it_is_and_with_every_comment_taken_up() {
     let is_other = |line: &str| !line.starts_with("tls_") && others.iter().any(|key| line.contains(key));
     let text: String = taken_up.filter(|line| !is_other(line)).collect();
     let config = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    assert_eq!((config.routes.len(), config.rules.len(), config.pushes.len()), (1, 1, 1));
+    assert_eq!((config.routes.len(), config.rules.len(), config.pushes.len(), config.pulls.len()), (1, 1, 1, 1));
 }
 
 #[test]

@@ -80,6 +80,8 @@ async fn metrics(extract::State(state): extract::State<State>) -> String {
         pushes.add(format!("{{state=\"{}\"}}", push.state), 1.0);
         failures.add(String::new(), push.failures.into());
     }
+    let mut pulls = Family::new("patchbay_pulls", "gauge", "Pulls by state; waiting ones are entries of the configuration.");
+    state.pulls.list().iter().for_each(|pull| pulls.add(format!("{{state=\"{}\"}}", pull.state), 1.0));
     let load = state.hub.load();
     let mut budget = Family::new("patchbay_transcode_budget_cores", "gauge", "Cores that transcoding may take.");
     budget.add(String::new(), load.budget_cores);
@@ -100,8 +102,25 @@ async fn metrics(extract::State(state): extract::State<State>) -> String {
     build.add(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0);
     // What the gateways count themselves, then what the ledger knows.
     let mut out = state.recorder.render();
-    let families =
-        [build, streams, sessions, pushes, failures, bytes, lost, pairs, renditions, cpu, budget, used, level, steps, refused, turned_away];
+    let families = [
+        build,
+        streams,
+        sessions,
+        pushes,
+        failures,
+        pulls,
+        bytes,
+        lost,
+        pairs,
+        renditions,
+        cpu,
+        budget,
+        used,
+        level,
+        steps,
+        refused,
+        turned_away,
+    ];
     for family in families {
         family.render(&mut out);
     }

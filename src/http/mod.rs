@@ -22,6 +22,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::auth::Gate;
 use crate::config;
 use crate::hub::Switchboard;
+use crate::pulls::Pulls;
 use crate::pushes::Pushes;
 use crate::reload::Reload;
 
@@ -34,6 +35,7 @@ pub use serve::serve;
 pub struct State {
     pub hub: Arc<Switchboard>,
     pub pushes: Arc<Pushes>,
+    pub pulls: Arc<Pulls>,
     pub reload: Arc<Reload>,
     pub info: Info,
     pub gate: Arc<Gate>,

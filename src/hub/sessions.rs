@@ -159,12 +159,24 @@ impl Switchboard {
         Ok(Publication::new(id, publisher, counters, cancelled, closer))
     }
 
+    /// Has a stream that nobody publishes pulled, if it is one that can be.
+    async fn bring(&self, request: &PlayRequest) -> Result<(), Refusal> {
+        // The operator's pushes wait for a stream without asking for it.
+        let Some(pulls) = self.pulls.get().filter(|_| !request.caller.operator) else { return Ok(()) };
+        if self.bus().get(&request.stream).is_some() {
+            return Ok(());
+        }
+        self.admit(&self.ledger())?;
+        pulls.bring(&request.stream).await
+    }
+
     pub(super) async fn play_now(self: Arc<Self>, mut request: PlayRequest) -> Result<Leg, Refusal> {
         let grant = self.ask_gate(Act::Play, &request.stream, request.sink.kind, &mut request.caller).await?;
         request.sink.passes_only = grant.no_transcode;
         if let Some(lines) = grant.max_height {
             request.sink.limit_height(lines);
         }
+        self.bring(&request).await?;
         // The ledger first: no publisher comes or goes in it between this look at the bus and the new row.
         let mut ledger = self.ledger();
         let live = self.bus().get(&request.stream);

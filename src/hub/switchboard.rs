@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
@@ -19,6 +19,7 @@ use super::refusals::{RefusalCount, Refusals};
 use super::renditions::Renditions;
 use super::routes::Routes;
 use crate::auth::{Addresses, Gate, PerAddress};
+use crate::pulls::Pulls;
 
 /// How often held legs and long groups are looked at.
 const GRACE_TICK: Duration = Duration::from_millis(250);
@@ -82,6 +83,8 @@ pub struct Switchboard {
     ledger: Mutex<Ledger>,
     dirty: Arc<Dirty>,
     draining: CancellationToken,
+    /// Brings streams that are played and that nobody publishes.
+    pub(super) pulls: OnceLock<Arc<Pulls>>,
     /// Sessions end on threads of any kind; what they let go of ends on the runtime.
     pub(super) runtime: tokio::runtime::Handle,
 }
@@ -115,9 +118,16 @@ impl Switchboard {
             ledger: Mutex::default(),
             dirty,
             draining: CancellationToken::new(),
+            pulls: OnceLock::new(),
             runtime: tokio::runtime::Handle::current(),
             settings: ArcSwap::from_pointee(settings),
         })
+    }
+
+    /// Has streams that are played and that nobody publishes brought by these from now on.
+    pub fn pull_with(&self, pulls: Arc<Pulls>) {
+        // Once is all there is: a second one would be a fault of the assembly, and changes nothing.
+        _ = self.pulls.set(pulls);
     }
 
     /// The live streams.
@@ -204,6 +214,18 @@ impl Switchboard {
         let ledger = self.ledger();
         let token = ledger.publications.get(&id).map(|r| &r.cancelled).or_else(|| ledger.legs.get(&id).map(|r| &r.cancelled));
         token.inspect(|t| t.cancel()).is_some()
+    }
+
+    /// Whether anybody plays a stream; what the operator has sent on counts as nobody.
+    pub fn is_watched(&self, stream: &StreamName) -> bool {
+        let ledger = self.ledger();
+        let mut legs = ledger.legs_of.get(stream).into_iter().flatten().filter_map(|id| ledger.legs.get(id));
+        legs.any(|row| !row.caller.operator)
+    }
+
+    /// Whether a stream is published by somebody, and not pulled.
+    pub fn has_own_publisher(&self, stream: &StreamName) -> bool {
+        self.ledger().publication_of(stream).is_some_and(|(_, row)| row.caller.protocol != "pull")
     }
 
     /// Who was refused, and why.

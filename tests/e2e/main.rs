@@ -18,6 +18,7 @@ mod interop;
 mod ledger;
 mod miniprogram;
 mod pages;
+mod pulls;
 mod refusals;
 mod reload;
 mod replan;

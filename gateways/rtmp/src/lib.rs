@@ -7,7 +7,7 @@
 //! - `ingest` turns a publisher's tags into frames on the bus, `fanout` turns frames into bytes that
 //!   all viewers of the same tracks share.
 //! - [`Gateway`] binds the ports, RTMP and RTMPS; `connection` serves RTMP peers, `http_flv` HTTP and WebSocket viewers.
-//! - [`push`] sends streams to other servers.
+//! - [`push`] sends streams to other servers, [`pull`] fetches them there; what both do alike is in `outgoing`.
 //!
 //! What it refuses: RTMPE, RTMPT, AMF3 values (AMF3 *command messages* that carry AMF0 are fine),
 //! shared objects, and of several tracks in enhanced RTMP all but the default one.
@@ -23,7 +23,9 @@ mod gateway;
 mod http_flv;
 mod ingest;
 mod naming;
+mod outgoing;
 pub mod proto;
+pub mod pull;
 pub mod push;
 
 mod socket;

@@ -1,5 +1,6 @@
 //! `/v1`: what is live and what was decided, as JSON; described by its own OpenAPI document.
 
+mod pulls;
 mod pushes;
 mod reads;
 mod rules;
@@ -47,6 +48,7 @@ pub struct Info {
         reads::refusals,
         reads::pairs,
         reads::pair,
+        pulls::list,
         pushes::list,
         pushes::create,
         pushes::remove,
@@ -61,7 +63,8 @@ pub struct Info {
 struct Document;
 
 pub fn routes(state: &State) -> Router<State> {
-    let guarded = Router::new().merge(reads::routes()).merge(pushes::routes()).merge(rules::routes()).merge(tokens::routes());
+    let guarded =
+        Router::new().merge(reads::routes()).merge(pushes::routes()).merge(pulls::routes()).merge(rules::routes()).merge(tokens::routes());
     let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), authorise));
     Router::new().route("/v1/openapi.json", get(|| async { Json(Document::openapi()) })).merge(guarded)
 }

@@ -1,6 +1,5 @@
 //! [`Sender`]: one connection to a server that we publish to.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,20 +9,16 @@ use bytes::{Bytes, BytesMut};
 use patchbay_bus::{Event, Feed, Lag, Signal, Subscription, now};
 use patchbay_contract::Counters;
 use patchbay_media::{Frame, Kind, MediaTime, TrackInfo};
-use patchbay_outbound::{DialError, tls};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::{Destination, Target};
-use crate::proto::Error as ProtoError;
-use crate::proto::client::{ClientEvent, ClientSession, DEFAULT_CHUNK_SIZE, Mode};
+use crate::outgoing::{Destination, Failure, Peer, Target};
+use crate::proto::client::Mode;
 use crate::proto::fourcc::FourCcs;
 use crate::socket::{self, Socket};
 use crate::wire;
 
-/// How long the server may take from the dial to its yes.
-const ASK_MAX: Duration = Duration::from_secs(10);
 /// A server that acknowledges no byte of what waits for it for this long is gone.
 const STALL: Duration = Duration::from_millis(4_500);
 /// One that does not for this long is slow.
@@ -36,51 +31,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LAG_MAX: Duration = Duration::from_secs(5);
 /// Bytes that are collected before they are written.
 const WRITE_AT: usize = 64 << 10;
-
-/// Why a connection failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// Not even connected.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// No answer.
-    #[error("the server does not answer")]
-    Silent,
-    /// The server's no, in its words.
-    #[error("{0}")]
-    Refused(ProtoError),
-    /// The server broke the protocol.
-    #[error("{0}")]
-    Protocol(ProtoError),
-    /// The connection broke.
-    #[error("connection lost: {0}")]
-    Socket(#[from] io::Error),
-    /// No encrypted connection to the right server.
-    #[error("TLS: {0}")]
-    Tls(io::Error),
-    /// The server takes no more bytes.
-    #[error("the server takes no more data: nothing was acknowledged for {} s", STALL.as_secs_f32())]
-    Wedged,
-    /// The server closed the connection.
-    #[error("the server closed the connection")]
-    Closed,
-    /// The server wants us to come back.
-    #[error("the server asked to connect again")]
-    Reconnect,
-}
-
-impl Failure {
-    /// Nobody listens there, or the host is gone.
-    pub(super) fn is_down(&self) -> bool {
-        matches!(self, Self::Dial(DialError::Connect { .. }))
-    }
-}
-
-impl From<ProtoError> for Failure {
-    fn from(error: ProtoError) -> Self {
-        if matches!(error, ProtoError::Refused { .. }) { Self::Refused(error) } else { Self::Protocol(error) }
-    }
-}
 
 /// What a leg gives to send, apart from the leg, which cannot be shared between threads.
 pub(super) struct Source {
@@ -112,12 +62,10 @@ struct Progress {
 
 /// A connection that may publish.
 pub(super) struct Sender {
-    socket: Socket,
+    peer: Peer,
     /// The rest of what is being written, also when that is broken off.
     unsent: Vec<Bytes>,
     progress: Progress,
-    session: ClientSession,
-    input: BytesMut,
     body: BytesMut,
     video: Track,
     audio: Track,
@@ -135,44 +83,17 @@ struct Track {
 impl Sender {
     /// Dials, unless that is done, and asks until the server lets us publish.
     pub(super) async fn connect(to: &Destination, target: &Target, dialled: Option<TcpStream>) -> Result<Self, Failure> {
-        let (host, port) = target.host();
-        let stream = match dialled {
-            Some(stream) => stream,
-            None => to.policy.connect(host, port).await?,
-        };
         // After we gave it up, the kernel is to do so as well. A comfort.
-        _ = SockRef::from(&stream).set_tcp_user_timeout(Some(2 * STALL));
-        let socket = if target.is_tls() {
-            let config = tls::client(to.ca_file.clone()).await.map_err(Failure::Tls)?;
-            let secure = timeout(ASK_MAX, Socket::connect(stream, config, host));
-            secure.await.map_err(|_| Failure::Silent)?.map_err(Failure::Tls)?
-        } else {
-            Socket::plain(stream)
-        };
+        let prepare = |stream: &TcpStream| _ = SockRef::from(stream).set_tcp_user_timeout(Some(2 * STALL));
+        let peer = Peer::connect(to, target, Mode::Publish, dialled, prepare).await?;
         let progress = Progress { acknowledged: 0, since: Instant::now(), lost: None };
-        let session = ClientSession::new(to.url(target), Mode::Publish, DEFAULT_CHUNK_SIZE, rand::random());
         let (video, audio) = (Track::default(), Track::default());
-        let (input, body, unsent) = (BytesMut::new(), BytesMut::new(), Vec::new());
-        let mut this = Self { socket, unsent, progress, session, input, body, video, audio, epoch: None };
-        timeout(ASK_MAX, this.ask()).await.map_err(|_| Failure::Silent)??;
-        Ok(this)
-    }
-
-    async fn ask(&mut self) -> Result<(), Failure> {
-        while !self.session.is_started() {
-            self.events()?;
-            self.write(&|_| {}).await?;
-            if !self.session.is_started() {
-                self.socket.readable().await?;
-                self.read()?;
-            }
-        }
-        Ok(())
+        Ok(Self { peer, unsent: Vec::new(), progress, body: BytesMut::new(), video, audio, epoch: None })
     }
 
     /// The codecs that the server says it takes.
     pub(super) fn announced(&self) -> &FourCcs {
-        self.session.announced()
+        self.peer.session.announced()
     }
 
     /// Sends until the stream ends; says how it ended. `tell` hears how it goes.
@@ -190,10 +111,9 @@ impl Sender {
                     tell(self.look(source)?);
                     continue;
                 }
-                readable = self.socket.readable() => {
+                readable = self.peer.socket.readable() => {
                     readable?;
-                    self.read()?;
-                    self.events()?;
+                    self.heard()?;
                     self.write(tell).await?;
                     continue;
                 }
@@ -205,7 +125,7 @@ impl Sender {
                     return Ok(reason.code());
                 }
                 self.take(next, source)?;
-                if self.session.pending_output() > WRITE_AT {
+                if self.peer.session.pending_output() > WRITE_AT {
                     break;
                 }
                 event = subscription.poll();
@@ -216,9 +136,9 @@ impl Sender {
 
     /// Says goodbye.
     pub(super) async fn finish(mut self) -> Result<(), Failure> {
-        self.session.finish();
+        self.peer.session.finish();
         self.write(&|_| {}).await?;
-        socket::close(&self.socket).await;
+        socket::close(&self.peer.socket).await;
         Ok(())
     }
 
@@ -256,7 +176,7 @@ impl Sender {
 
     fn metadata(&mut self) -> Result<(), Failure> {
         let metadata = wire::metadata(self.video.info.as_deref(), self.audio.info.as_deref());
-        Ok(self.session.send_metadata(metadata.to_value())?)
+        Ok(self.peer.session.send_metadata(metadata.to_value())?)
     }
 
     fn header(&mut self, kind: Kind) -> Result<(), Failure> {
@@ -288,45 +208,28 @@ impl Sender {
         // Wraps after 49.7 days, as the field does.
         let timestamp = millis as u32;
         match kind {
-            Kind::Video => self.session.send_video(timestamp, &self.body)?,
-            Kind::Audio => self.session.send_audio(timestamp, &self.body)?,
+            Kind::Video => self.peer.session.send_video(timestamp, &self.body)?,
+            Kind::Audio => self.peer.session.send_audio(timestamp, &self.body)?,
         }
         Ok(())
     }
 
-    fn events(&mut self) -> Result<(), Failure> {
-        while let Some(event) = self.session.poll()? {
-            if let ClientEvent::ReconnectRequest { .. } = event {
-                return Err(Failure::Reconnect);
-            }
-        }
+    /// What the server says while it takes the stream matters only where it ends it.
+    fn heard(&mut self) -> Result<(), Failure> {
+        self.peer.read()?;
+        while self.peer.poll()?.is_some() {}
         Ok(())
-    }
-
-    fn read(&mut self) -> Result<(), Failure> {
-        if self.input.capacity() < 1 << 10 {
-            self.input.reserve(4 << 10);
-        }
-        match self.socket.try_read_buf(&mut self.input) {
-            Ok(0) => Err(Failure::Closed),
-            Ok(_) => {
-                self.session.receive(self.input.split().freeze());
-                Ok(())
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(e) => Err(e.into()),
-        }
     }
 
     async fn write(&mut self, tell: Tell<'_>) -> Result<(), Failure> {
-        let output = self.session.take_output();
+        let output = self.peer.session.take_output();
         if !output.is_empty() {
             self.unsent.push(output);
         }
         if self.unsent.is_empty() {
             return Ok(());
         }
-        let (socket, progress) = (&self.socket, &mut self.progress);
+        let (socket, progress) = (&self.peer.socket, &mut self.progress);
         // What is acknowledged decides: a slow server may take long until there is room for more.
         let mut writing = pin!(socket::write_all(socket, &mut self.unsent, Duration::MAX));
         loop {
@@ -334,7 +237,7 @@ impl Sender {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) => match progress.stalled(socket) {
-                    stalled if stalled >= STALL => return Err(Failure::Wedged),
+                    stalled if stalled >= STALL => return Err(Failure::Wedged(STALL)),
                     stalled if stalled >= SLOW => tell(Health::Slow),
                     _ => {}
                 },
@@ -343,10 +246,10 @@ impl Sender {
     }
 
     fn look(&mut self, source: &Source) -> Result<Health, Failure> {
-        let stalled = self.progress.stalled(&self.socket);
+        let stalled = self.progress.stalled(&self.peer.socket);
         let value = source.feed.get();
         Ok(match stalled {
-            _ if stalled >= STALL => return Err(Failure::Wedged),
+            _ if stalled >= STALL => return Err(Failure::Wedged(STALL)),
             _ if stalled >= SLOW => Health::Slow,
             _ if self.progress.lost.is_some_and(|at| at.elapsed() < LOSS_SHOWN) => Health::Losing,
             _ if value.video.is_none() && value.audio.is_none() => Health::Sourceless,

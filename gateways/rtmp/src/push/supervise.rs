@@ -1,6 +1,5 @@
 //! The life of a push: wait for the stream, connect, send, and come back after failures with growing pauses.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,19 +7,15 @@ use patchbay_bus::{Feed, Signal};
 use patchbay_contract::{Caller, Cause, Hub, PlayRequest};
 use patchbay_rules::EndpointKind;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::sender::{Failure, Health, Sender, Source};
-use super::{Board, State};
+use super::sender::{Health, Sender, Source};
 use crate::accept;
 use crate::fanout::lonely_and_young;
+use crate::outgoing::{Board, Failure, GOOD, Pauses, State, rest, rest_while_down};
 use crate::proto::fourcc::FourCcs;
 
-/// Failures in a row after which the other server is tried.
-pub(super) const FAILURES_MAX: u32 = 3;
-/// A connection that lasted this long was a good one: the next failure begins with the first pause again.
-const GOOD: Duration = Duration::from_secs(10);
 /// How long a stream that has just begun may take to show its second track.
 const SETTLE: Duration = Duration::from_millis(400);
 /// How long the server may take to read the farewell.
@@ -51,60 +46,12 @@ impl Known {
     }
 }
 
-/// Growing pauses.
-struct Pauses {
-    bounds: RangeInclusive<Duration>,
-    doublings: u32,
-}
-
-impl Pauses {
-    fn new(bounds: RangeInclusive<Duration>) -> Self {
-        Self { bounds, doublings: 0 }
-    }
-
-    fn longest(&self) -> Duration {
-        self.bounds.start().saturating_mul(1 << self.doublings.min(5)).min(*self.bounds.end())
-    }
-
-    /// The next pause, anything up to a bound that doubles each time: pushes that failed together do not return together.
-    fn next(&mut self) -> Duration {
-        let longest = self.longest();
-        self.doublings = self.doublings.saturating_add(1);
-        rand::random_range(*self.bounds.start() / 2..=longest)
-    }
-
-    /// The next pause after a no, which asking often makes no yes.
-    fn next_after_no(&mut self) -> Duration {
-        self.doublings = self.doublings.saturating_add(2);
-        let longest = self.longest();
-        rand::random_range(longest / 2..=longest)
-    }
-}
-
 pub(super) async fn run(hub: Arc<dyn Hub>, kind: EndpointKind, board: Board, stop: CancellationToken) {
     let mut pauses = Pauses::new(board.to.pauses.clone());
     let mut known = Known::default();
     // Every wait below ends with `stop`, so that a live push can say goodbye first.
     while !stop.is_cancelled() {
         one_leg(&hub, kind, &board, &stop, &mut pauses, &mut known).await;
-    }
-}
-
-/// Waits, unless the push is stopped.
-async fn rest(stop: &CancellationToken, pause: Duration) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = sleep(pause) => {}
-    }
-}
-
-/// The same, but a server that is down ends the pause by being back: the connection that shows it.
-async fn rest_while_down(board: &Board, stop: &CancellationToken, pause: Duration) -> Option<TcpStream> {
-    let on_backup = board.lock().on_backup;
-    let (host, port) = board.to.of(on_backup).host();
-    tokio::select! {
-        () = rest(stop, pause) => None,
-        Ok(stream) = board.to.policy.connect_when_up(host, port) => Some(stream),
     }
 }
 
@@ -157,15 +104,15 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         let begun = Instant::now();
         let failure = match connect_and_send(source, board, stop, known).await {
             Ok(reason) => {
-                pauses.doublings = 0;
-                board.lock().failures = 0;
+                pauses.reset();
+                board.edit(|status| status.failures = 0);
                 return Cause::here(reason);
             }
             Err(failure) => failure,
         };
         if begun.elapsed() > GOOD {
-            pauses.doublings = 0;
-            board.lock().failures = 0;
+            pauses.reset();
+            board.edit(|status| status.failures = 0);
         }
         // Its wish, not a fault.
         let wished = matches!(failure, Failure::Reconnect) && begun.elapsed() > GOOD;
@@ -187,7 +134,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
 }
 
 async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationToken, known: &mut Known) -> Result<&'static str, Failure> {
-    let on_backup = board.lock().on_backup;
+    let on_backup = board.read().on_backup;
     let sender = match known.sender.take() {
         Some(sender) => sender,
         None => tokio::select! {
@@ -205,7 +152,7 @@ async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationTok
         };
         let Some(primary) = back else { return goodbye(sender, Ok("stopped")).await };
         _ = goodbye(sender, Ok("back")).await;
-        board.lock().on_backup = false;
+        board.edit(|status| status.on_backup = false);
         let Some(primary) = known.check(primary) else { return Ok(CODECS_LEARNT) };
         sender = primary;
         board.connected();
@@ -238,12 +185,12 @@ async fn goodbye(sender: Sender, result: Result<&'static str, Failure>) -> Resul
 async fn primary_again(board: &Board) -> Sender {
     let to = &board.to;
     loop {
-        let at = board.lock().back_at.unwrap_or_else(Instant::now);
+        let at = board.read().back_at.unwrap_or_else(Instant::now);
         sleep_until(at).await;
         if let Ok(sender) = Sender::connect(to, &to.primary, None).await {
             return sender;
         }
-        board.lock().back_at = Some(Instant::now() + to.backup_hold);
+        board.edit(|status| status.back_at = Some(Instant::now() + to.backup_hold));
     }
 }
 
@@ -274,27 +221,5 @@ async fn wait_live(feed: &Arc<Feed>) {
             () = signal.wait() => {}
             () = sleep_until(settled.unwrap_or_else(Instant::now)), if settled.is_some() => return,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
-
-    #[test]
-    fn pauses_grow_within_their_bounds() {
-        let mut pauses = Pauses::new(BOUNDS);
-        let all: Vec<Duration> = (0..12).map(|_| pauses.next()).collect();
-        assert!(all.iter().all(|p| (*BOUNDS.start() / 2..=*BOUNDS.end()).contains(p)), "{all:?}");
-        assert!(all[0] <= *BOUNDS.start() && pauses.longest() == *BOUNDS.end(), "{all:?}");
-    }
-
-    #[test]
-    fn a_no_is_asked_again_slowly() {
-        let mut pauses = Pauses::new(BOUNDS);
-        let all: Vec<Duration> = (0..6).map(|_| pauses.next_after_no()).collect();
-        assert!(all[0] >= Duration::from_secs(2) && all[5] >= Duration::from_secs(15) && all.iter().all(|p| BOUNDS.contains(p)), "{all:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! [`Target`] and [`Destination`]: where a push goes, and how.
+//! [`Target`] and [`Destination`]: which server a push or a pull dials, and how.
 //!
 //! Refuses: to show a stream key to anybody but the server.
 
@@ -12,7 +12,7 @@ use patchbay_outbound::Policy;
 use super::provider::{self, Signer};
 use crate::proto::url::{RtmpUrl, UrlError};
 
-/// A server and what it is to call the stream.
+/// A server and what it calls the stream.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target(RtmpUrl);
 
@@ -30,7 +30,7 @@ impl Target {
         (&self.0.host, self.0.port)
     }
 
-    pub(super) fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         self.0.tls
     }
 
@@ -57,7 +57,7 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Where a push goes, and how.
+/// Which server is dialled, and how.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// The server.
@@ -84,16 +84,16 @@ impl Destination {
         Self { primary, backup: None, backup_hold: Duration::from_secs(300), pauses, signer: None, policy, ca_file: None }
     }
 
-    pub(super) fn of(&self, backup: bool) -> &Target {
+    pub(crate) fn of(&self, backup: bool) -> &Target {
         self.backup.as_ref().filter(|_| backup).unwrap_or(&self.primary)
     }
 
     /// What to say to the server this time.
-    pub(super) fn url(&self, target: &Target) -> RtmpUrl {
+    pub(crate) fn url(&self, target: &Target) -> RtmpUrl {
         self.signer.as_ref().map_or_else(|| target.0.clone(), |signer| signer.sign(&target.0))
     }
 
-    pub(super) fn conceal(&self, words: &str) -> String {
+    pub(crate) fn conceal(&self, words: &str) -> String {
         let words = self.primary.conceal(words);
         let words = self.backup.as_ref().map_or(words.clone(), |backup| backup.conceal(&words));
         provider::conceal(&words)

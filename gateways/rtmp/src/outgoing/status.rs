@@ -1,0 +1,168 @@
+//! [`Status`]: what others see of a push or a pull; [`Board`], where its task writes that; [`Task`], which ends when it is dropped.
+
+use std::sync::Arc;
+
+use patchbay_bus::{StreamName, now};
+use patchbay_media::MediaTime;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Destination, Target};
+
+/// Failures in a row after which the other server is tried.
+const FAILURES_MAX: u32 = 3;
+
+/// What a push or a pull does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A push: the stream is not live.
+    Waiting,
+    /// Dialling the server, or asking it.
+    Connecting,
+    /// Sending, or receiving.
+    Live,
+    /// Connected, but the server is slow, frames were left out, or the source is away.
+    Degraded,
+    /// The connection failed; it will try again.
+    Backoff,
+    /// The server said no; it will try again, in case the server's mind is changed.
+    Rejected,
+    /// Over.
+    Stopped,
+}
+
+impl State {
+    /// The name in API and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Connecting => "connecting",
+            Self::Live => "live",
+            Self::Degraded => "degraded",
+            Self::Backoff => "backoff",
+            Self::Rejected => "rejected",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A push or a pull as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it does now.
+    pub state: State,
+    /// Why, in the server's or our words; may be empty.
+    pub detail: String,
+    /// Since when, bus time.
+    pub since: MediaTime,
+    /// How often the server said yes.
+    pub connects: u64,
+    /// How often in a row it failed.
+    pub failures: u32,
+    /// Whether it goes to the backup.
+    pub on_backup: bool,
+    /// When the primary is tried again, while it does.
+    pub(crate) back_at: Option<Instant>,
+}
+
+impl Status {
+    fn new() -> Self {
+        Self { state: State::Waiting, detail: String::new(), since: now(), connects: 0, failures: 0, on_backup: false, back_at: None }
+    }
+}
+
+/// The status, written by the task and read by all.
+#[derive(Clone)]
+pub(crate) struct Board {
+    /// `push` or `pull`, for the log.
+    what: &'static str,
+    status: Arc<watch::Sender<Status>>,
+    pub(crate) stream: StreamName,
+    pub(crate) to: Arc<Destination>,
+}
+
+impl Board {
+    fn new(what: &'static str, stream: StreamName, to: Destination) -> Self {
+        Self { what, status: Arc::new(watch::Sender::new(Status::new())), stream, to: Arc::new(to) }
+    }
+
+    /// What it says now.
+    pub(crate) fn read(&self) -> watch::Ref<'_, Status> {
+        self.status.borrow()
+    }
+
+    /// What it says from now on.
+    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    pub(crate) fn edit(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(change);
+    }
+
+    pub(crate) fn set(&self, state: State, detail: impl ToString) {
+        let detail = self.to.conceal(&detail.to_string());
+        self.status.send_if_modified(|status| {
+            if (status.state, &status.detail) == (state, &detail) {
+                return false;
+            }
+            let target = self.to.of(status.on_backup);
+            tracing::info!(stream = %self.stream, %target, state = state.as_str(), detail = %detail, "{}", self.what);
+            if state != status.state {
+                (status.state, status.since) = (state, now());
+            }
+            status.detail = detail;
+            true
+        });
+    }
+
+    /// Counts a failure, and goes over to the other server when there were too many in a row.
+    pub(crate) fn failed(&self) {
+        self.edit(|status| {
+            status.failures = status.failures.saturating_add(1);
+            if self.to.backup.is_some() && status.failures.is_multiple_of(FAILURES_MAX) {
+                status.on_backup = !status.on_backup;
+                // However often the backup is connected to in the meantime.
+                status.back_at = status.on_backup.then(|| Instant::now() + self.to.backup_hold);
+            }
+        });
+    }
+
+    /// The server said yes, and the stream runs.
+    pub(crate) fn connected(&self) {
+        self.edit(|status| status.connects += 1);
+        self.set(State::Live, "");
+    }
+}
+
+/// What runs until this is dropped, and its board.
+pub(crate) struct Task {
+    pub(crate) board: Board,
+    _stop: DropGuard,
+}
+
+impl Task {
+    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(
+        what: &'static str,
+        stream: StreamName,
+        to: Destination,
+        run: impl FnOnce(Board, CancellationToken) -> F,
+    ) -> Self {
+        let (board, stop) = (Board::new(what, stream, to), CancellationToken::new());
+        let task = tokio::spawn(run(board.clone(), stop.clone()));
+        let last = board.clone();
+        tokio::spawn(async move {
+            // Also when the task panicked: nobody may take what is dead for live.
+            let detail = if task.await.is_ok() { "" } else { "a fault of patchbay; the log has more" };
+            last.set(State::Stopped, detail);
+        });
+        Self { board, _stop: stop.drop_guard() }
+    }
+
+    /// The server that is dialled now.
+    pub(crate) fn target(&self) -> &Target {
+        let on_backup = self.board.read().on_backup;
+        self.board.to.of(on_backup)
+    }
+}

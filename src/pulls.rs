@@ -1,0 +1,202 @@
+//! Pulls on demand: streams of other servers that are fetched while somebody here plays them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use patchbay_bus::StreamName;
+use patchbay_contract::{Code, Hub, Refusal};
+use patchbay_outbound::Policy;
+use patchbay_rtmp::pull::{Destination, Pull, State, Status, Target};
+use serde::Serialize;
+use tokio::time::{Instant, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::config;
+use crate::hub::Switchboard;
+
+/// Most pulls at a time: viewers choose the names, so they decide how many are tried.
+const PULLS_MAX: usize = 200;
+/// How often it is looked whether anybody still watches.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A pull as the API shows it.
+#[derive(Serialize, ToSchema)]
+pub struct PullView {
+    /// The stream; of an entry of the configuration that nothing is pulled by now, its pattern.
+    pub stream: String,
+    /// Where from, without the last part; as it is written where nothing is pulled.
+    pub url: String,
+    /// `waiting` (for a viewer), `connecting`, `live`, `backoff`, `rejected` (by the server) or `stopped`.
+    pub state: &'static str,
+    /// Why, in the server's or our words.
+    pub detail: String,
+    /// Seconds in this state.
+    pub since_s: f64,
+    /// Times the stream came.
+    pub connects: u64,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+/// A stream that is pulled.
+struct Running {
+    pull: Pull,
+    /// By this entry of the configuration.
+    by: config::Pull,
+    /// When somebody last watched.
+    watched: Instant,
+}
+
+impl Running {
+    fn is_live(&self) -> bool {
+        self.pull.status().state == State::Live
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    configured: Vec<config::Pull>,
+    running: BTreeMap<StreamName, Running>,
+    stopped: bool,
+}
+
+/// All pulls, by the stream they bring.
+pub struct Pulls {
+    hub: Arc<dyn Hub>,
+    board: Arc<Switchboard>,
+    inner: Mutex<Inner>,
+}
+
+impl Pulls {
+    /// Those of the configuration, in its order. [`Self::run`] must be spawned for them to end.
+    pub fn new(hub: Arc<dyn Hub>, board: Arc<Switchboard>, configured: Vec<config::Pull>) -> Arc<Self> {
+        Arc::new(Self { hub, board, inner: Mutex::new(Inner { configured, ..Inner::default() }) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody wants to play a name that nobody publishes: waits for it to come, if it is one that is pulled.
+    ///
+    /// # Errors
+    /// It has not come in time, and how its pull is.
+    pub async fn bring(&self, stream: &StreamName) -> Result<(), Refusal> {
+        let Some((mut status, wait)) = self.wanted(stream)? else { return Ok(()) };
+        let settled = |status: &Status| matches!(status.state, State::Live | State::Rejected | State::Stopped);
+        let came = timeout(wait, status.wait_for(settled)).await.is_ok_and(|seen| seen.is_ok_and(|status| status.state == State::Live));
+        if came {
+            return Ok(());
+        }
+        let status = status.borrow();
+        let detail = if status.detail.is_empty() { String::new() } else { format!(": {}", status.detail) };
+        let how = status.state.as_str();
+        Err(Refusal::new(Code::StreamNotFound, format!("nobody publishes {stream} here, and its pull is {how}{detail}")))
+    }
+
+    /// The status of the pull of a name, which is started where it does not run, and how long to wait for it.
+    fn wanted(&self, stream: &StreamName) -> Result<Option<(tokio::sync::watch::Receiver<Status>, Duration)>, Refusal> {
+        let mut inner = self.inner();
+        if inner.stopped {
+            return Ok(None);
+        }
+        if let Some(running) = inner.running.get(stream) {
+            return Ok(Some((running.pull.watch(), running.by.wait())));
+        }
+        let Some(by) = inner.configured.iter().find(|pull| pull.stream.matches(stream.as_str())).cloned() else { return Ok(None) };
+        let target = Target::parse(&by.target(stream)).map_err(|e| Refusal::new(Code::Internal, format!("the pull of {stream}: {e}")))?;
+        inner.make_room()?;
+        let from = Destination { ca_file: by.ca_file.clone(), ..Destination::new(target, Policy::ALL) };
+        let pull = Pull::start(self.hub.clone(), stream.clone(), from);
+        let (status, wait) = (pull.watch(), by.wait());
+        inner.running.insert(stream.clone(), Running { pull, by, watched: Instant::now() });
+        Ok(Some((status, wait)))
+    }
+
+    /// Ends the pulls that nobody has watched for their while, until `shutdown`.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut look = interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = look.tick() => self.look(),
+            }
+        }
+    }
+
+    fn look(&self) {
+        let now = Instant::now();
+        self.inner().running.retain(|stream, running| {
+            if self.board.is_watched(stream) {
+                running.watched = now;
+            }
+            // Who publishes here comes before a server elsewhere.
+            let is_needed = now - running.watched < running.by.idle() && !self.board.has_own_publisher(stream);
+            if !is_needed {
+                tracing::info!(%stream, "pull ends: nobody watches, or somebody publishes here");
+            }
+            is_needed
+        });
+    }
+
+    /// Follows the configuration: what is pulled by an entry that is gone or different ends.
+    pub fn set(&self, configured: Vec<config::Pull>) {
+        let mut inner = self.inner();
+        let by = |stream: &StreamName| configured.iter().find(|pull| pull.stream.matches(stream.as_str()));
+        inner.running.retain(|stream, running| by(stream) == Some(&running.by));
+        inner.configured = configured;
+    }
+
+    /// Ends all, and starts no more.
+    pub fn stop_all(&self) {
+        let mut inner = self.inner();
+        inner.stopped = true;
+        inner.running.clear();
+    }
+
+    /// What is pulled, then what could be.
+    pub fn list(&self) -> Vec<PullView> {
+        let inner = self.inner();
+        let running = inner.running.iter().map(|(stream, running)| view(stream, running));
+        let is_idle = |pull: &&config::Pull| inner.running.values().all(|running| running.by != **pull);
+        let idle = inner.configured.iter().filter(is_idle).map(|pull| PullView {
+            stream: pull.stream.to_string(),
+            url: pull.shown_url(),
+            state: State::Waiting.as_str(),
+            detail: String::new(),
+            since_s: 0.0,
+            connects: 0,
+            failures: 0,
+        });
+        running.chain(idle).collect()
+    }
+}
+
+impl Inner {
+    /// One that brings nothing makes room for another, the one that nobody has watched for longest.
+    fn make_room(&mut self) -> Result<(), Refusal> {
+        if self.running.len() < PULLS_MAX {
+            return Ok(());
+        }
+        let barren = self.running.iter().filter(|(_, running)| !running.is_live());
+        let oldest = barren.min_by_key(|(_, running)| running.watched).map(|(stream, _)| stream.clone());
+        let oldest = oldest.ok_or_else(|| Refusal::new(Code::TooMany, format!("the limit of {PULLS_MAX} pulls is reached")))?;
+        self.running.remove(&oldest);
+        Ok(())
+    }
+}
+
+fn view(stream: &StreamName, running: &Running) -> PullView {
+    let status = running.pull.status();
+    PullView {
+        stream: stream.to_string(),
+        url: running.pull.source().to_string(),
+        state: status.state.as_str(),
+        detail: status.detail,
+        since_s: (patchbay_bus::now() - status.since).as_secs_f64(),
+        connects: status.connects,
+        failures: status.failures,
+    }
+}
