@@ -107,7 +107,7 @@ impl Pushes {
     /// # Errors
     /// As [`Self::start`], and an address that may not be dialled. A name that does not resolve now may do so later.
     pub async fn start_requested(&self, name: &str, stream: &str, url: &str, kind: EndpointKind) -> Result<PushView, Refusal> {
-        let to = Destination::new(target(url)?, self.policy.load().as_ref().clone());
+        let to = Destination::new(Target::parse(url).map_err(bad)?, self.policy.load().as_ref().clone());
         let (host, port) = to.primary.host();
         if let Err(refused @ DialError::Refused { .. }) = to.policy.resolve(host, port).await {
             return Err(Refusal::new(Code::AddressRefused, refused.to_string()));
@@ -141,16 +141,16 @@ impl Pushes {
 /// Where a push of the configuration goes.
 fn destination(push: &config::Push) -> Result<Destination, Refusal> {
     Ok(Destination {
-        backup: push.backup_target().map(|url| target(&url)).transpose()?,
+        backup: push.backup_target().map_err(bad)?,
         backup_hold: Duration::from_secs(push.backup_hold_s.into()),
         signer: push.signer(),
         ca_file: push.ca_file.clone(),
-        ..Destination::new(target(&push.target())?, Policy::ALL)
+        ..Destination::new(push.target().map_err(bad)?, Policy::ALL)
     })
 }
 
-fn target(url: &str) -> Result<Target, Refusal> {
-    Target::parse(url).map_err(|e| Refusal::new(Code::BadRequest, e.to_string()))
+fn bad(why: impl ToString) -> Refusal {
+    Refusal::new(Code::BadRequest, why.to_string())
 }
 
 fn view(name: &str, entry: &Entry) -> PushView {

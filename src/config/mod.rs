@@ -15,7 +15,6 @@ mod problem;
 mod pulls;
 mod routing;
 mod schema;
-mod secret;
 mod sections;
 mod semantic;
 #[cfg(test)]
@@ -34,10 +33,10 @@ pub use auth::{Auth, Event, Form, Jwt, Webhook, WhenDown};
 pub use docs::{example, markdown, schema_text};
 pub use network::Network;
 pub use overlay::Override;
+pub use patchbay_contract::Secret;
 pub use problem::{Fault, Problem, Problems};
 pub use pulls::Pull;
 pub use routing::{Push, Route};
-pub use secret::Secret;
 pub use sections::{Api, Http, Limits, Log, LogFormat, Transcode};
 use tree::{Step, Tree, Value};
 

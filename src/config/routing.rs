@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use patchbay_bus::StreamName;
-use patchbay_rtmp::proto::url::RtmpUrl;
+use patchbay_rtmp::proto::url::UrlError;
 use patchbay_rtmp::push;
 use patchbay_rules::{EndpointKind, Pattern};
 use schemars::JsonSchema;
@@ -104,7 +104,7 @@ pub struct Push {
     /// Server, application and, unless `stream_key` is given, stream to push to, as `rtmp://HOST[:PORT]/APP/STREAM`
     /// or the same with `rtmps://`.
     pub url: RtmpAddress,
-    /// Last part of the URL, where it is a secret. It is appended to `url` after a `/`.
+    /// Name of the stream, where it is a secret; it may hold slashes. `url` ends with the application then.
     #[serde(default)]
     pub stream_key: Option<Secret>,
     /// A service that wants its addresses signed; every connection gets an address of its own, good for a day.
@@ -135,14 +135,21 @@ pub struct Push {
 }
 
 impl Push {
-    /// The whole URL. Holds the secret: for the wire, not for logs.
-    pub fn target(&self) -> String {
+    /// Where it goes.
+    ///
+    /// # Errors
+    /// What is wrong with the whole. Says nothing of the URL itself, which may hold a key.
+    pub fn target(&self) -> Result<push::Target, String> {
         whole(&self.url, self.stream_key.as_ref())
     }
 
     /// The same of the backup.
-    pub fn backup_target(&self) -> Option<String> {
-        self.backup_url.as_ref().map(|url| whole(url, self.backup_stream_key.as_ref().or(self.stream_key.as_ref())))
+    ///
+    /// # Errors
+    /// As [`Self::target`].
+    pub fn backup_target(&self) -> Result<Option<push::Target>, String> {
+        let key = self.backup_stream_key.as_ref().or(self.stream_key.as_ref());
+        self.backup_url.as_ref().map(|url| whole(url, key)).transpose()
     }
 
     /// What signs its addresses.
@@ -152,11 +159,12 @@ impl Push {
     }
 }
 
-fn whole(url: &RtmpAddress, key: Option<&Secret>) -> String {
-    match key {
-        Some(key) => format!("{}/{}", url.0.trim_end_matches('/'), key.reveal()),
-        None => url.0.clone(),
-    }
+fn whole(url: &RtmpAddress, key: Option<&Secret>) -> Result<push::Target, String> {
+    let target = match key {
+        Some(key) => push::Target::with_key(&url.0, key.reveal()),
+        None => push::Target::parse(&url.0),
+    };
+    target.map_err(bad_target)
 }
 
 fn backup_hold() -> u32 {
@@ -191,17 +199,15 @@ impl RtmpAddress {
 impl<'de> Deserialize<'de> for RtmpAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        match bad_target(&format!("{text}/stream")) {
-            Some(why) => Err(serde::de::Error::custom(why)),
-            None => Ok(Self(text)),
+        match push::Target::parse(&format!("{text}/stream")) {
+            Ok(_) => Ok(Self(text)),
+            Err(why) => Err(serde::de::Error::custom(bad_target(why))),
         }
     }
 }
 
-/// What is wrong with the whole URL of a push. Says nothing of the URL itself, which may hold a key.
-pub fn bad_target(url: &str) -> Option<String> {
-    let why = RtmpUrl::parse(url).err()?;
-    Some(format!("{why}; expected rtmp://HOST[:PORT]/APP/STREAM, or without /STREAM where there is a stream_key"))
+fn bad_target(why: UrlError) -> String {
+    format!("{why}; expected rtmp://HOST[:PORT]/APP/STREAM, or without /STREAM where there is a stream_key")
 }
 
 impl fmt::Debug for RtmpAddress {

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use patchbay_bus::{BadName, StreamName};
 use patchbay_contract::{Claim, Transport};
 
+use super::Config;
 use super::problem::{Fault, Problem};
 use super::tree::{Origin, Path, Tree};
-use super::{Config, routing};
 use crate::auth;
 
 impl Config {
@@ -38,15 +38,14 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
         // A stream key that was refused is missing from the URL; that is no news.
         let refused = |key: &str| tree.find(&tree.restore(&path.key(key))).is_some_and(|t| t.bad);
         if !refused("stream_key") && !refused("stream_key_file") {
-            problems.extend(routing::bad_target(&push.target()).map(|why| refuse(path.key("url"), why)));
+            problems.extend(push.target().err().map(|why| refuse(path.key("url"), why)));
         }
         if push.provider.is_some() != push.key.is_some() && !refused("key") && !refused("key_file") && !refused("provider") {
             let key = if push.key.is_some() { "key" } else { "provider" };
             problems.push(refuse(path.key(key), "provider and key (or key_file) belong together".into()));
         }
         if !refused("backup_stream_key") && !refused("backup_stream_key_file") {
-            let backup = push.backup_target();
-            problems.extend(backup.and_then(|url| routing::bad_target(&url)).map(|why| refuse(path.key("backup_url"), why)));
+            problems.extend(push.backup_target().err().map(|why| refuse(path.key("backup_url"), why)));
         }
     }
     let pulls = config.pulls.iter().enumerate();

@@ -118,9 +118,17 @@ fn the_full_sample_is_valid() {
     let config = parse(FULL).unwrap();
     assert_eq!(config.http.listen.port(), 8081);
     assert_eq!(config.webrtc.workers, 2);
-    assert_eq!(config.pushes[0].target(), "rtmp://cdn.example.org/live/stream-key");
+    assert_eq!(config.pushes[0].target().unwrap().to_string(), "rtmp://cdn.example.org/live/***");
     assert_eq!(config.routes[0].kind, Some(routing::RtmpKind::Miniprogram));
     assert!(config.routes[0].stream.matches("wx/a/b"));
+}
+
+#[test]
+fn a_stream_key_with_slashes_is_hidden_whole() {
+    let text = "[[pushes]]\nname = \"a\"\nstream = \"live/a\"\nurl = \"rtmp://cdn.example.org/live\"\nstream_key = \"first/second\"\n";
+    let config = parse(text).unwrap();
+    assert_eq!(config.pushes[0].target().unwrap().to_string(), "rtmp://cdn.example.org/live/***");
+    check_refused(&text.replace("/live\"", "/live?k=1\""), 4, "pushes[0].url");
 }
 
 /// The lines of [`FULL`] that set a key: number, key, value.

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use patchbay_bus::{Stream, Track, TrackUid, now};
-use patchbay_media::{Kind, MediaTime, Target, TrackInfo, VideoShape};
+use patchbay_contract::LAYER_SILENT_MAX;
+use patchbay_media::{Kind, Target, TrackInfo, VideoShape};
 use patchbay_rules::{Abilities, Action, EndpointKind, Plan, RuleTable, Sink, Source, Verdict, plan};
-
-/// A layer of a simulcast that has sent nothing for this long is left out by its sender.
-const LAYER_SILENT_MAX: MediaTime = MediaTime::from_millis(1_500);
 
 /// A source track with the description a plan is made from.
 #[derive(Clone)]

@@ -135,7 +135,7 @@ fn a_body_that_never_comes_is_not_waited_for() {
     socket.set_read_timeout(Some(Duration::from_secs(14))).expect("a timeout");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).expect("answered and closed");
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"code\":\"request_timeout\""), "{answer}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The seam between gateways and the hub: what a gateway may ask for, and what it is asked to do.
 //!
-//! Owns: [`Hub`], [`Credentials`], [`Publication`], [`Leg`], [`Refusal`], [`Gateway`], [`HalfOpen`]. Refuses: to know any one
-//! protocol, to do I/O, to decide anything.
+//! Owns: [`Hub`], [`Credentials`], [`Publication`], [`Leg`], [`Refusal`], [`Gateway`], [`HalfOpen`], [`Secret`]. Refuses: to know
+//! any one protocol, to do I/O, to decide anything.
 
 mod credentials;
 #[doc(hidden)]
@@ -10,6 +10,7 @@ mod gateway;
 mod half_open;
 mod hub;
 mod refusal;
+mod secret;
 mod session;
 
 pub use credentials::Credentials;
@@ -17,4 +18,5 @@ pub use gateway::{Claim, Gateway, GatewayFuture, Transport};
 pub use half_open::{HalfOpen, HalfOpenPlace, network};
 pub use hub::{Answer, Caller, Hub, Place, PlayRequest, PublishRequest};
 pub use refusal::{Code, Refusal};
-pub use session::{Cause, Closer, Counters, Leg, Publication, SessionId, Side};
+pub use secret::{BadSecret, Secret};
+pub use session::{Cause, Closer, Counters, LAYER_SILENT_MAX, Leg, Publication, SessionId, Side};

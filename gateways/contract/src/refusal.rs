@@ -43,9 +43,11 @@ codes! {
     StreamNotFound, "stream_not_found", 404, "Nobody publishes under this name.";
     SessionNotFound, "session_not_found", 404, "No such session; it may have ended.";
     NotAcceptable, "not_acceptable", 406, "No codec of the offer can be sent or received here.";
+    RequestTimeout, "request_timeout", 408, "The request did not come in time.";
     StreamBusy, "stream_busy", 409, "Another publisher holds the name.";
     NotReady, "not_ready", 409, "The stream exists but nothing can be played from it yet.";
     PreconditionFailed, "precondition_failed", 412, "If-Match names a state that is over.";
+    TooLarge, "too_large", 413, "More than is read at once.";
     Unsupported, "unsupported", 415, "A content type or protocol feature that is not supported.";
     Unprocessable, "unprocessable", 422, "Understood, but a part of it cannot be done.";
     PreconditionRequired, "precondition_required", 428, "The request needs an If-Match header.";

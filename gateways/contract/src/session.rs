@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use patchbay_bus::{EndReason, Feed, Lag, Publisher, Signal, StreamName, Subscription};
+use patchbay_media::MediaTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::Transport;
+
+/// How long a layer of a simulcast may be silent and still count as sent.
+pub const LAYER_SILENT_MAX: MediaTime = MediaTime::from_millis(1_500);
 
 /// Process-wide number of a session; appears in the API, in log lines and in the ledger.
 pub type SessionId = u64;

@@ -65,6 +65,43 @@ async fn a_player_that_stops_reading_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_that_is_kicked_amid_a_message_gets_the_rest_and_a_goodbye() {
+    let gateway = Running::start(Config { slow_cut_s: 60, lag_max_ms: 60_000, ..Config::default() }, None).await;
+    let mut source = Client::started(gateway.rtmp, "live/fat", Mode::Publish).await.unwrap();
+    let feeder = tokio::spawn(async move { feed_fat(&mut source).await });
+    gateway.hub.wait_live("live/fat", 1).await;
+    let mut player = Client::started(gateway.rtmp, "live/fat", Mode::Play).await.unwrap();
+    player.video_frame().await;
+    // Until nothing more fits into the connection.
+    sleep(Duration::from_secs(2)).await;
+    gateway.hub.kick_viewers();
+    let last = timeout(Duration::from_secs(5), async {
+        let mut last = None;
+        while let Some(event) = player.next().await.expect("whole messages only") {
+            last = Some(event);
+        }
+        last
+    });
+    assert_eq!(last.await.expect("closed"), Some(ClientEvent::Ended));
+    assert_eq!(gateway.hub.causes("play"), ["kicked"]);
+    feeder.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_that_takes_long_is_not_the_peers_silence() {
+    let gateway = Running::start(Config { handshake_timeout_s: 1, ..Config::default() }, None).await;
+    gateway.hub.seen().thinks = Duration::from_millis(2_500);
+    let begun = Instant::now();
+    let mut source = Client::started(gateway.rtmp, "live/a", Mode::Publish).await.expect("let in");
+    assert!(begun.elapsed() >= Duration::from_millis(2_500));
+    // Done with that stream it is as silent as anybody.
+    source.session.finish();
+    source.flush().await;
+    let silent = timeout(Duration::from_secs(3), async { while let Ok(Some(_)) = source.next().await {} });
+    silent.await.expect("closed in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_player_that_reads_slowly_skips_to_newer_groups() {
     let gateway = Running::start(Config { lag_max_ms: 500, slow_cut_s: 60, ..Config::default() }, None).await;
     let mut source = Client::started(gateway.rtmp, "live/fat", Mode::Publish).await.unwrap();

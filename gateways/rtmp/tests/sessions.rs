@@ -119,7 +119,7 @@ fn a_client_plays_what_is_encoded_once() {
     while let Some(event) = pair.client.poll().unwrap() {
         pair.at_client.push(event);
     }
-    pair.server.end_play(stream.stream_id);
+    pair.server.end_play(stream.stream_id, "over");
     pair.run().unwrap();
 
     let access = vec![Value::Boolean(true), Value::Boolean(true)];

@@ -1,6 +1,5 @@
 //! [`IceServer`]: STUN and TURN servers that clients are told of (RFC 9725 §4.6).
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,24 +7,12 @@ use aws_lc_rs::hmac;
 use axum::http::HeaderValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use patchbay_contract::SessionId;
+use patchbay_contract::{Secret, SessionId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// How long a TURN user name made from a shared secret is valid.
 const CREDENTIAL_LIFE: Duration = Duration::from_secs(24 * 3_600);
-
-/// Text that no log line shows.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(inline, extend("writeOnly" = true))]
-pub struct Hidden(String);
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// A server that WHIP and WHEP clients are told of in a `Link` header.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -38,11 +25,11 @@ pub struct IceServer {
     pub username: Option<String>,
     /// Password for TURN.
     #[serde(default)]
-    pub credential: Option<Hidden>,
+    pub credential: Option<Secret>,
     /// The secret shared with a TURN server that takes time-limited user names (`static-auth-secret` of coturn); in the
     /// place of `username` and `credential`.
     #[serde(default)]
-    pub shared_secret: Option<Hidden>,
+    pub shared_secret: Option<Secret>,
 }
 
 impl IceServer {
@@ -69,11 +56,11 @@ impl IceServer {
     /// User name and password, from the shared secret if there is one (draft-uberti-behave-turn-rest).
     fn login(&self, session: SessionId, now: SystemTime) -> Option<(String, String)> {
         let Some(secret) = &self.shared_secret else {
-            return Some((self.username.clone()?, self.credential.clone()?.0));
+            return Some((self.username.clone()?, self.credential.as_ref()?.reveal().to_owned()));
         };
         let until = now.duration_since(UNIX_EPOCH).unwrap_or_default() + CREDENTIAL_LIFE;
         let user = format!("{}:{session}", until.as_secs());
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.0.as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.reveal().as_bytes());
         let pass = STANDARD.encode(hmac::sign(&key, user.as_bytes()));
         Some((user, pass))
     }

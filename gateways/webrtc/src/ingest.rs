@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use patchbay_bus::{EndReason, KeyframeGate, Signal, TrackWriter};
-use patchbay_contract::{Cause, Counters, Publication};
+use patchbay_contract::{Cause, Counters, LAYER_SILENT_MAX, Publication};
 use patchbay_media::av1::{Sequence, TemporalUnit};
 use patchbay_media::h264::{AccessUnit, ParameterSets};
 use patchbay_media::timeline::{Timeline, Track, Wire};
@@ -24,8 +24,6 @@ use crate::sdp::LAYERS_MAX;
 
 /// Largest access unit that is taken.
 const ACCESS_UNIT_MAX: usize = 4 << 20;
-/// How long a layer that is sent may be silent.
-const LAYER_SILENT_MAX: MediaTime = MediaTime::from_millis(1_500);
 /// Largest Opus packet (RFC 6716 §3.4 allows 120 ms of 1,275-byte frames).
 const OPUS_MAX: usize = 6 * 1_275 + 20;
 

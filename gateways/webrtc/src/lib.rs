@@ -41,4 +41,4 @@ mod worker;
 
 pub use config::Config;
 pub use gateway::{BindError, Gateway};
-pub use ice_servers::{Hidden, IceServer};
+pub use ice_servers::IceServer;

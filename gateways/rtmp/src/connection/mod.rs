@@ -1,6 +1,6 @@
 //! One RTMP connection: from its accept to publishing or playing, and back.
 //!
-//! - this file: handshake, connect, and the decision on publish or play, against one deadline;
+//! - this file: handshake and commands, against one deadline, and the decision on publish or play;
 //! - [`publish`]: an accepted publisher;
 //! - [`play`]: an accepted player.
 //!
@@ -76,6 +76,12 @@ struct Connection {
     shutdown: CancellationToken,
 }
 
+/// What a peer wants.
+enum Wish {
+    Publish(StreamName),
+    Play(StreamName),
+}
+
 /// What a peer was let in for.
 enum Role {
     Publisher(u32, Publication),
@@ -142,10 +148,9 @@ impl Connection {
             let role = tokio::select! {
                 () = shutdown.cancelled() => return Ended::Shutdown,
                 () = lost(place.as_ref()) => return Ended::MadeRoom,
-                admitted = timeout_at(deadline, self.admit(place.as_ref())) => match admitted {
-                    Ok(Ok(role)) => role,
-                    Ok(Err(ended)) => return ended,
-                    Err(_) => return Ended::HalfOpen,
+                admitted = self.admit(place.as_ref(), deadline) => match admitted {
+                    Ok(role) => role,
+                    Err(ended) => return ended,
                 },
             };
             drop(place.take());
@@ -162,41 +167,43 @@ impl Connection {
         }
     }
 
-    /// Handshake and commands, until the peer may publish or play.
-    async fn admit(&mut self, place: Option<&HalfOpenPlace>) -> Result<Role, Ended> {
+    /// Until the peer may publish or play. The deadline is for what it has to say itself: whoever decides on it has limits of
+    /// its own, and the peer is not cut for them.
+    async fn admit(&mut self, place: Option<&HalfOpenPlace>, deadline: Instant) -> Result<Role, Ended> {
+        let wish = timeout_at(deadline, self.wish()).await.map_err(|_| Ended::HalfOpen)??;
+        place.into_iter().for_each(HalfOpenPlace::keep);
+        let role = match wish {
+            Wish::Publish(stream) => self.ask_publish(&stream).await.map(|publication| Role::Publisher(stream.stream_id, publication)),
+            Wish::Play(stream) => self.ask_play(&stream).await.map(|leg| Role::Player(stream.stream_id, leg)),
+        };
+        match role {
+            Ok(role) => {
+                self.session.accept()?;
+                self.write_output().await?;
+                Ok(role)
+            }
+            Err(refusal) => {
+                self.session.reject(wire_refusal(refusal.code), &refusal.to_string())?;
+                Err(Ended::Refused(refusal))
+            }
+        }
+    }
+
+    /// Handshake and commands, until the peer has said what it wants.
+    async fn wish(&mut self) -> Result<Wish, Ended> {
         loop {
-            let role = match self.session.poll()? {
+            match self.session.poll()? {
                 None => {
                     self.write_output().await?;
                     self.read().await?;
-                    continue;
                 }
                 Some(Event::Connect(connect)) => {
                     self.connect = connect;
                     self.session.accept()?;
-                    continue;
                 }
-                Some(Event::Publish { stream, .. }) => {
-                    let id = stream.stream_id;
-                    place.into_iter().for_each(HalfOpenPlace::keep);
-                    self.ask_publish(&stream).await.map(|publication| Role::Publisher(id, publication))
-                }
-                Some(Event::Play { stream, .. }) => {
-                    place.into_iter().for_each(HalfOpenPlace::keep);
-                    self.ask_play(&stream).await.map(|leg| Role::Player(stream.stream_id, leg))
-                }
-                Some(_) => continue,
-            };
-            match role {
-                Ok(role) => {
-                    self.session.accept()?;
-                    self.write_output().await?;
-                    return Ok(role);
-                }
-                Err(refusal) => {
-                    self.session.reject(wire_refusal(refusal.code), &refusal.to_string())?;
-                    return Err(Ended::Refused(refusal));
-                }
+                Some(Event::Publish { stream, .. }) => return Ok(Wish::Publish(stream)),
+                Some(Event::Play { stream, .. }) => return Ok(Wish::Play(stream)),
+                Some(_) => {}
             }
         }
     }

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use patchbay_contract::{Cause, Leg};
+use tokio::time::timeout;
 
 use super::{Connection, Ended, one_stream_only};
 use crate::fanout::{Form, Ready, Viewer};
 use crate::proto::server::Event;
 use crate::socket;
+
+/// How long a player that is to go may take for what was begun.
+const FINISH_MAX: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Until the stream is closed; the connection goes on then.
@@ -21,27 +26,42 @@ impl Connection {
             viewer = viewer.with_socket(socket);
         }
         let (cancelled, shutdown) = (viewer.leg().cancelled().clone(), self.shutdown.clone());
+        let mut pieces = Vec::new();
         let result = tokio::select! {
-            () = cancelled.cancelled() => Err((Ended::Shutdown, Cause::here("kicked"))),
-            () = shutdown.cancelled() => Err((Ended::Shutdown, Cause::here("draining"))),
-            result = self.send(stream_id, &mut viewer) => result.map_err(|ended| {
-                let cause = cause_of(&ended);
-                (ended, cause)
-            }),
+            () = cancelled.cancelled() => Err("kicked"),
+            () = shutdown.cancelled() => Err("draining"),
+            result = self.send(stream_id, &mut viewer, &mut pieces) => Ok(result),
         };
         let (result, cause) = match result {
-            Ok(()) => (Ok(()), Cause::peer("closed")),
-            Err((ended, cause)) => (Err(ended), cause),
+            Ok(Ok(())) => (Ok(()), Cause::peer("closed")),
+            Ok(Err(ended)) => {
+                let cause = cause_of(&ended);
+                (Err(ended), cause)
+            }
+            Err(why) => (Err(self.dismiss(stream_id, &mut viewer, &mut pieces).await), Cause::here(why)),
         };
         viewer.end(cause);
         result
     }
 
-    async fn send(&mut self, stream_id: u32, viewer: &mut Viewer) -> Result<(), Ended> {
-        let mut pieces: Vec<Bytes> = Vec::new();
+    /// Ends what is played from here. What was begun is finished, so that the goodbye is no part of it.
+    async fn dismiss(&mut self, stream_id: u32, viewer: &mut Viewer, pieces: &mut Vec<Bytes>) -> Ended {
+        viewer.recall(pieces);
+        match timeout(FINISH_MAX, socket::write_all(&self.socket, pieces, FINISH_MAX)).await {
+            Ok(Ok(())) => {
+                self.session.end_play(stream_id, "ended by the server: kicked, or draining");
+                Ended::Shutdown
+            }
+            Ok(Err(error)) => error.into(),
+            // Too slow for a goodbye.
+            Err(_) => io::Error::from(io::ErrorKind::TimedOut).into(),
+        }
+    }
+
+    async fn send(&mut self, stream_id: u32, viewer: &mut Viewer, pieces: &mut Vec<Bytes>) -> Result<(), Ended> {
         // What came together with the play command is here already.
         let mut paused = false;
-        if self.asked(stream_id, viewer, &mut pieces, &mut paused)? {
+        if self.asked(stream_id, viewer, pieces, &mut paused)? {
             return Ok(());
         }
         self.write_output().await?;
@@ -50,19 +70,19 @@ impl Connection {
                 readable = self.socket.readable() => {
                     readable?;
                     if self.try_read()? {
-                        if self.asked(stream_id, viewer, &mut pieces, &mut paused)? {
+                        if self.asked(stream_id, viewer, pieces, &mut paused)? {
                             return Ok(());
                         }
-                        self.answer(viewer, &mut pieces).await?;
+                        self.answer(viewer, pieces).await?;
                     }
                     continue;
                 }
-                ready = viewer.ready(&mut pieces), if !paused => ready,
+                ready = viewer.ready(pieces), if !paused => ready,
             };
             match ready {
-                Ready::Send => socket::write_all(&self.socket, &mut pieces, self.stall()).await?,
+                Ready::Send => socket::write_all(&self.socket, pieces, self.stall()).await?,
                 Ready::Ended(reason) => {
-                    self.session.end_play(stream_id);
+                    self.session.end_play(stream_id, "the publisher has gone");
                     return Err(Ended::StreamOver(reason));
                 }
             }

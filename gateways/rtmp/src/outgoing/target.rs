@@ -25,6 +25,14 @@ impl Target {
         RtmpUrl::parse(text).map(Self)
     }
 
+    /// Server and application from a URL, and a stream key that may hold slashes.
+    ///
+    /// # Errors
+    /// See [`UrlError`].
+    pub fn with_key(url: &str, key: &str) -> Result<Self, UrlError> {
+        RtmpUrl::with_stream(url, key).map(Self)
+    }
+
     /// Host and port that are dialled.
     pub fn host(&self) -> (&str, u16) {
         (&self.0.host, self.0.port)

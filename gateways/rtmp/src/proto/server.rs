@@ -162,9 +162,9 @@ impl ServerSession {
     }
 
     /// Tells a player that its stream is over.
-    pub fn end_play(&mut self, stream_id: u32) {
+    pub fn end_play(&mut self, stream_id: u32, description: &str) {
         self.link.control(&Body::UserControl(UserControl::StreamEof(stream_id)));
-        self.status(stream_id, "NetStream.Play.UnpublishNotify", "The publisher has gone.");
+        self.status(stream_id, "NetStream.Play.UnpublishNotify", description);
         self.set_state(stream_id, State::Idle);
     }
 

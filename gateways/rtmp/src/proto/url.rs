@@ -31,6 +31,9 @@ pub enum UrlError {
     /// No stream name.
     #[error("no stream name")]
     Stream,
+    /// A query before the stream name.
+    #[error("the query belongs behind the stream name")]
+    Query,
     /// A control character or a space.
     #[error("control character or space")]
     Control,
@@ -103,6 +106,28 @@ impl RtmpUrl {
     }
 }
 
+impl RtmpUrl {
+    /// Takes server and application from `text`, and all of `stream` as the stream's name: unlike the end of a URL it may hold
+    /// slashes, and all of it is secret.
+    pub fn with_stream(text: &str, stream: &str) -> Result<Self, UrlError> {
+        if text.contains('?') {
+            return Err(UrlError::Query);
+        }
+        if text.len() + stream.len() >= MAX_LEN {
+            return Err(UrlError::TooLong);
+        }
+        if stream.chars().any(|c| c.is_control() || c == ' ') {
+            return Err(UrlError::Control);
+        }
+        let stream = stream.trim_start_matches('/');
+        if stream.is_empty() {
+            return Err(UrlError::Stream);
+        }
+        let server = Self::parse(&format!("{}/stream", text.trim_end_matches('/')))?;
+        Ok(Self { stream: stream.to_owned(), ..server })
+    }
+}
+
 fn split_authority(authority: &str) -> Result<(&str, Option<u16>), UrlError> {
     if authority.contains('@') {
         return Err(UrlError::UserInfo);
@@ -156,6 +181,26 @@ mod tests {
         let url = RtmpUrl::parse("rtmp://h:99/live/a?k=1").unwrap();
         assert_eq!(url.tc_url, "rtmp://h:99/live");
         assert!(!format!("{url:?}").contains("k=1"), "the key shows in Debug");
+    }
+
+    #[test]
+    fn a_stream_of_its_own_may_hold_slashes() {
+        for (server, stream, name) in
+            [("rtmp://h/live", "a/b?k=1/2", "a/b?k=1/2"), ("rtmp://h/live/", "/a", "a"), ("rtmp://h/live", "?k=1", "?k=1")]
+        {
+            let url = RtmpUrl::with_stream(server, stream).unwrap();
+            assert_eq!((&*url.app, &*url.stream, &*url.tc_url), ("live", name, "rtmp://h/live"));
+            assert_eq!(format!("{url:?}"), "rtmp://h/live/***");
+        }
+        for (server, stream, error) in [
+            ("rtmp://h", "a/b", UrlError::Stream),
+            ("rtmp://h/live", "/", UrlError::Stream),
+            ("rtmp://h/live", "a b", UrlError::Control),
+            ("rtmp://h/live?k=1", "a", UrlError::Query),
+        ] {
+            assert_eq!(RtmpUrl::with_stream(server, stream), Err(error), "{server} {stream}");
+        }
+        assert_eq!(RtmpUrl::with_stream("rtmp://h/live", &"a".repeat(5000)), Err(UrlError::TooLong));
     }
 
     #[test]

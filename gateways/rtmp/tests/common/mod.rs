@@ -34,6 +34,8 @@ struct Viewing {
 pub struct Seen {
     legs: Vec<Viewing>,
     next_id: SessionId,
+    /// How long it takes to decide on a publisher.
+    pub thinks: Duration,
     /// Who asked for anything.
     pub callers: Vec<Caller>,
     /// How sessions ended: what they were, and why.
@@ -105,6 +107,11 @@ impl TestHub {
         self.seen().legs.iter().map(|l| l.counters.clone()).collect()
     }
 
+    /// Asks all viewers to leave.
+    pub fn kick_viewers(&self) {
+        self.seen().legs.iter().for_each(|leg| leg.cancelled.cancel());
+    }
+
     fn closer(&self, role: &'static str, id: SessionId) -> Closer {
         let seen = self.seen.clone();
         Box::new(move |cause, _| {
@@ -134,6 +141,8 @@ impl TestHub {
 impl Hub for TestHub {
     fn publish(&self, request: PublishRequest) -> Answer<'_, Publication> {
         Box::pin(async move {
+            let thinks = self.seen().thinks;
+            tokio::time::sleep(thinks).await;
             if self.key.is_some() && self.key.as_deref() != request.caller.credentials.token() {
                 return Err(Refusal::new(Code::Unauthorized, format!("publishing {} needs its key", request.stream)));
             }
