@@ -1,15 +1,14 @@
 //! Assembly: from a checked configuration to running gateways, and back to nothing on a signal.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use patchbay_contract::{Gateway, Hub};
+use patchbay_inbound::Ports;
 use patchbay_rules::RuleTable;
 use patchbay_transcode::{Engine, EngineConfig};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -31,19 +30,9 @@ pub enum Error {
     /// Nothing was started.
     #[error(transparent)]
     Config(#[from] config::LoadError),
-    /// A listener could not be opened.
-    #[error("{key}: cannot listen on {address}: {source}; is another program using the port?")]
-    Bind {
-        /// Configuration key of the listener.
-        key: &'static str,
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The RTMP gateway could not be opened.
+    /// A port of HTTP or RTMP could not be opened.
     #[error(transparent)]
-    Rtmp(#[from] patchbay_rtmp::BindError),
+    Ports(#[from] patchbay_inbound::BindError),
     /// The WebRTC gateway could not be opened.
     #[error("webrtc.listen: {0}")]
     Webrtc(#[from] patchbay_webrtc::BindError),
@@ -99,8 +88,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
     let gate = Arc::new(Gate::new(&config.auth)?);
     let board = switchboard(&config, gate.clone());
     let hub: Arc<dyn Hub> = Arc::new(HubHandle(board.clone()));
-    let bind = |key, address| move |source| Error::Bind { key, address, source };
-    let listener = TcpListener::bind(config.http.listen).await.map_err(bind("http.listen", config.http.listen))?;
+    let ports = Ports::bind(config.http.ports()).await?;
     let rtmp = patchbay_rtmp::Gateway::bind(config.rtmp.clone(), hub.clone()).await?;
     let webrtc = patchbay_webrtc::Gateway::bind(config.webrtc.clone(), hub.clone())?;
     let h5 = patchbay_h5::Gateway::new(config.h5.clone(), hub.clone());
@@ -145,7 +133,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
             }
         });
     }
-    tasks.spawn(http::serve(listener, router, shutdown.clone()));
+    tasks.spawn(http::serve(ports, router, shutdown.clone()));
     if let Some(demo) = demo {
         demo.publish(hub, shutdown.clone());
         println!("{}", demo::welcome(&config));

@@ -11,16 +11,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("patchbay-transcode", &["patchbay-media", "patchbay-bus"]),
     ("patchbay-contract", &["patchbay-media", "patchbay-bus", "patchbay-rules"]),
     ("patchbay-rtp", &["patchbay-media"]),
+    ("patchbay-inbound", &[]),
     ("patchbay-outbound", &[]),
     ("patchbay-rtmp", GATEWAY),
     ("patchbay-webrtc", GATEWAY),
     ("patchbay-h5", GATEWAY),
+    ("patchbay-certificates", &[]),
     ("patchbay-impair", &[]),
     ("patchbay-seeds", &[]),
 ];
 
 /// What a gateway may know: the seam and what lies below it, never another gateway nor the transcoder.
-const GATEWAY: &[&str] = &["patchbay-contract", "patchbay-media", "patchbay-bus", "patchbay-rules", "patchbay-rtp", "patchbay-outbound"];
+const GATEWAY: &[&str] =
+    &["patchbay-contract", "patchbay-media", "patchbay-bus", "patchbay-rules", "patchbay-rtp", "patchbay-inbound", "patchbay-outbound"];
 
 /// Libraries that must not reach the pure middle.
 const BANNED_IN_MATRIX: &[&str] = &["tokio", "axum", "str0m", "ffmpeg-next", "opus", "fdk-aac"];

@@ -1,5 +1,7 @@
 //! A webhook against a server that says yes, says no, is slow, and is gone.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,9 +11,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use patchbay_bus::StreamName;
+use patchbay_certificates::Made;
 use patchbay_contract::{Caller, Code, Credentials, Refusal};
+use patchbay_inbound::{Listen, Ports, Tls};
 use patchbay_rules::EndpointKind;
 use serde_json::Value as Json;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::{Auth, Form, Secret, Webhook as Config, WhenDown};
@@ -28,6 +33,8 @@ struct Other {
 struct Server {
     state: Arc<Mutex<Other>>,
     url: String,
+    secure: SocketAddr,
+    ca_file: PathBuf,
     task: Arc<tokio::task::JoinHandle<()>>,
 }
 
@@ -43,11 +50,20 @@ impl Server {
             (StatusCode::from_u16(status).unwrap(), text)
         }
         let state = Arc::new(Mutex::new(Other { reply: (200, ""), ..Other::default() }));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hook?of=ours", listener.local_addr().unwrap());
+        let here = "127.0.0.1:0".parse().unwrap();
+        let made = certificate("hook");
+        let tls = Tls { address: here, chain: Some(&made.chain), key: Some(&made.key), protocols: &[] };
+        let ports = Ports::bind(Listen { section: "hook", plain: here, tls: Some(tls) }).await.unwrap();
+        let (plain, secure) = (ports.address().unwrap(), ports.tls_address().unwrap());
         let router = Router::new().route("/hook", post(answer)).with_state(state.clone());
-        let task = Arc::new(tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }));
-        Self { state, url, task }
+        let task = Arc::new(tokio::spawn(crate::http::serve(ports, router, CancellationToken::new())));
+        Self { state, url: format!("http://{plain}/hook?of=ours"), secure, ca_file: made.chain, task }
+    }
+
+    /// The same by https, as `host`, whom `ca_file` vouches for.
+    fn secure_gate(&self, host: &str, ca_file: Option<PathBuf>) -> Gate {
+        let url = Secret::new(format!("https://{host}:{}/hook", self.secure.port())).ok();
+        Gate::new(&Auth { webhook: Config { url, ca_file, timeout_ms: 2_000, ..Config::default() }, ..Auth::default() }).unwrap()
     }
 
     fn reply(&self, status: u16, text: &'static str) {
@@ -69,6 +85,10 @@ impl Server {
             tokio::task::yield_now().await;
         }
     }
+}
+
+fn certificate(name: &str) -> Made {
+    patchbay_certificates::make(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tmp/webhook"), name, 2090)
 }
 
 async fn publish(gate: &Gate, stream: &str, query: &str) -> Result<Grant, Refusal> {
@@ -111,6 +131,22 @@ async fn it_is_asked_its_no_is_final_and_it_is_told_of_the_end() {
     assert!(refusal.code == Code::Forbidden && refusal.message.contains("unpaid"), "{refusal}");
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(server.heard().len(), 3, "who was not let in does not leave");
+}
+
+#[tokio::test]
+async fn by_https_only_a_server_that_proves_its_name_is_asked() {
+    let server = Server::start().await;
+    for host in ["localhost", "127.0.0.1"] {
+        publish(&server.secure_gate(host, Some(server.ca_file.clone())), "live/a", "").await.map(|_| ()).expect(host);
+    }
+    let heard = server.heard().iter().filter(|call| call["event"] == "publish").count();
+    assert_eq!(heard, 2);
+    let stranger = certificate("stranger").chain;
+    for (host, ca_file) in [("127.0.0.2", Some(server.ca_file.clone())), ("localhost", Some(stranger)), ("localhost", None)] {
+        let refusal = publish(&server.secure_gate(host, ca_file), "live/b", "").await.map(|_| ()).unwrap_err();
+        assert_eq!(refusal.code, Code::NotReady, "{host}");
+    }
+    assert!(server.heard().iter().all(|call| call["stream"] == "live/a"), "nobody else heard of it");
 }
 
 #[tokio::test]
@@ -177,7 +213,7 @@ async fn it_is_not_led_elsewhere_nor_flooded() {
 
 #[test]
 fn urls_that_cannot_be_called_are_named_without_being_shown() {
-    for url in ["https://h/s3cret", "ftp://h/s3cret", "http://u:s3cret@h/", "s3cret"] {
+    for url in ["file:///s3cret", "ftp://h/s3cret", "http://u:s3cret@h/", "s3cret"] {
         let (key, why) =
             problems(&Auth { webhook: Config { url: Secret::new(url).ok(), ..Config::default() }, ..Auth::default() }).remove(0);
         assert!(key == "auth.webhook.url" && !why.contains("s3cret"), "{why}");

@@ -1,13 +1,23 @@
 //! One HTTP request to a webhook over a connection of its own: sent, answered, closed.
 //!
-//! Refuses: redirects, TLS (a webhook is a neighbour, or stands behind a proxy that is), answers without end.
+//! Refuses: redirects, servers that do not prove who they are where https is asked for, answers without end.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use patchbay_outbound::{Policy, tls};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::call::{Answer, Call, read};
@@ -22,6 +32,10 @@ pub struct Target {
     url: Url,
     form: Form,
     key: Option<hmac::Key>,
+    /// Certificates that vouch for the server, instead of the machine's.
+    ca_file: Option<PathBuf>,
+    /// Read at the first call.
+    trust: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Target {
@@ -32,30 +46,45 @@ impl Target {
     pub fn new(config: &config::Webhook) -> Result<Option<Self>, String> {
         let Some(text) = &config.url else { return Ok(None) };
         let url = Url::parse(text.reveal()).map_err(|e| e.to_string())?;
-        match url.scheme() {
-            "http" => {}
-            "https" => return Err("https is not supported yet; put a proxy between, and give its http:// address".into()),
-            _ => return Err("expected http://HOST[:PORT]/PATH".into()),
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err("expected https://HOST[:PORT]/PATH or http://HOST[:PORT]/PATH".into());
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err("it may have no user name and password; set webhook.secret, and check the signature".into());
         }
         let key = config.secret.as_ref().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes()));
-        Ok(Some(Self { url, form: config.form, key }))
+        Ok(Some(Self { url, form: config.form, key, ca_file: config.ca_file.clone(), trust: OnceCell::new() }))
     }
 }
 
 /// Asks; `Err` says what failed, without the URL.
 pub async fn send(target: &Target, call: &Call) -> Result<Answer, String> {
     let request = request(target, call)?;
-    let port = target.url.port_or_known_default().unwrap_or(80);
-    let stream = match target.url.host() {
-        Some(Host::Ipv4(ip)) => TcpStream::connect((ip, port)).await,
-        Some(Host::Ipv6(ip)) => TcpStream::connect((ip, port)).await,
-        Some(Host::Domain(name)) => TcpStream::connect((name, port)).await,
+    let host = match target.url.host() {
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(ip)) => ip.to_string(),
+        Some(Host::Ipv6(ip)) => ip.to_string(),
         None => return Err("its URL has no host".into()),
     };
-    let stream = stream.map_err(|e| format!("it cannot be reached: {e}"))?;
+    let port = target.url.port_or_known_default().unwrap_or(80);
+    let stream = Policy::ALL.connect(&host, port).await.map_err(|e| format!("it cannot be reached: {e}"))?;
+    match target.url.scheme() {
+        "https" => exchange(secure(target, stream, host).await.map_err(|e| format!("TLS: {e}"))?, target, request).await,
+        _ => exchange(stream, target, request).await,
+    }
+}
+
+/// The connection once the server has proved to be `host`.
+async fn secure(target: &Target, stream: TcpStream, host: String) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
+    let trust = target.trust.get_or_try_init(|| tls::client(target.ca_file.clone())).await?;
+    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    TlsConnector::from(trust.clone()).connect(name, stream).await
+}
+
+async fn exchange<S>(stream: S, target: &Target, request: Request<Body>) -> Result<Answer, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|e| e.to_string())?;

@@ -26,8 +26,8 @@ pub fn parse() -> Command {
 /// Does what needs no running gateway.
 pub fn execute(tool: Tool) -> ExitCode {
     let text = match tool {
-        Tool::Check(args) => match config::load(Some(&args.file), &[]) {
-            Ok(_) => format!("{}: ok\n", args.file.display()),
+        Tool::Check(args) => match config::check(&args.file) {
+            Ok(()) => format!("{}: ok\n", args.file.display()),
             Err(e) => return failed(&e),
         },
         Tool::Matrix(args) => match args.command {

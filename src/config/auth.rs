@@ -1,5 +1,7 @@
 //! The section `[auth]`: who may publish, play and use the API.
 
+use std::path::PathBuf;
+
 use jsonwebtoken::Algorithm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -102,9 +104,11 @@ algorithms! {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Webhook {
-    /// Where the calls go: `http://HOST[:PORT]/PATH`. Without it there are none.
+    /// Where the calls go: `https://HOST[:PORT]/PATH`, or `http://`. Without it there are none.
     #[schemars(example = "http://127.0.0.1:8085/api/v1/sessions")]
     pub url: Option<Secret>,
+    /// Certificates (PEM) that vouch for an https server; those of the machine where it is not given.
+    pub ca_file: Option<PathBuf>,
     /// What it is asked (`publish`, `play`) and told (`unpublish`, `stop`).
     #[schemars(length(max = 4))]
     pub events: Vec<Event>,
@@ -129,6 +133,7 @@ impl Default for Webhook {
     fn default() -> Self {
         Self {
             url: None,
+            ca_file: None,
             events: vec![Event::Publish, Event::Play, Event::Unpublish, Event::Stop],
             form: Form::Json,
             secret: None,

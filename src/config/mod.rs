@@ -105,6 +105,22 @@ pub enum LoadError {
 
 /// Loads `file` (none: defaults) under the process's environment and `flags`.
 pub fn load(file: Option<&Path>, flags: &[Override]) -> Result<Config, LoadError> {
+    let (name, text, overrides) = gather(file, flags)?;
+    Ok(from_text(&name, &text, &overrides)?)
+}
+
+/// The same, of a process that is to be started with `file`: looks into certificates and their keys too.
+pub fn check(file: &Path) -> Result<(), LoadError> {
+    let (name, text, overrides) = gather(Some(file), &[])?;
+    let (config, tree) = read(&name, &text, &overrides)?;
+    match semantic::certificates(&config, &tree) {
+        none if none.is_empty() => Ok(()),
+        problems => Err(Problems::new(&name, problems).into()),
+    }
+}
+
+/// The name, the text and what overrides it.
+fn gather(file: Option<&Path>, flags: &[Override]) -> Result<(String, String, Vec<Override>), LoadError> {
     let text = match file {
         Some(path) => read_bounded(path, FILE_BYTES_MAX).map_err(|source| LoadError::Read { path: path.to_owned(), source })?,
         None => String::new(),
@@ -112,11 +128,15 @@ pub fn load(file: Option<&Path>, flags: &[Override]) -> Result<Config, LoadError
     let mut overrides = Override::from_environment(std::env::vars_os());
     overrides.extend_from_slice(flags);
     let name = file.map_or_else(|| "(no file)".into(), |path| path.display().to_string());
-    Ok(from_text(&name, &text, &overrides)?)
+    Ok((name, text, overrides))
 }
 
 /// Makes a configuration of `text`, which messages call `name`. Reads the files that `*_file` keys name, nothing else.
 pub fn from_text(name: &str, text: &str, overrides: &[Override]) -> Result<Config, Problems> {
+    read(name, text, overrides).map(|(config, _)| config)
+}
+
+fn read(name: &str, text: &str, overrides: &[Override]) -> Result<(Config, Tree), Problems> {
     let mut problems = Vec::new();
     let mut tree = Tree::parse(text).unwrap_or_else(|(origin, words)| {
         problems.push(Problem { origin, path: Default::default(), fault: Fault::Syntax(words) });
@@ -129,7 +149,7 @@ pub fn from_text(name: &str, text: &str, overrides: &[Override]) -> Result<Confi
     problems.extend(resolve_secrets(&mut tree, schema::root(), &tree::Path::default()));
     let config = parse_values(&mut tree, &mut problems);
     problems.extend(semantic::check(&config, &tree));
-    if problems.is_empty() { Ok(config) } else { Err(Problems::new(name, problems)) }
+    if problems.is_empty() { Ok((config, tree)) } else { Err(Problems::new(name, problems)) }
 }
 
 /// Replaces every `x_file` by an `x` with the file's text.

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
+use patchbay_rtmp::push;
+
 use super::routing::{RtmpAddress, bad_target};
 
 /// What stands for the whole name of a stream in a URL, and for its last part.
@@ -62,7 +64,7 @@ impl Pull {
         if self.stream.as_str().contains('*') && !NAMES.iter().any(|name| text.contains(name)) {
             return Some("needs {stream} or {name}: the pattern is for many streams".into());
         }
-        bad_target(&self.fill("a/b"))
+        push::Target::parse(&self.fill("a/b")).err().map(bad_target)
     }
 
     /// How long it goes on without viewers.

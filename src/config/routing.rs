@@ -206,7 +206,7 @@ impl<'de> Deserialize<'de> for RtmpAddress {
     }
 }
 
-fn bad_target(why: UrlError) -> String {
+pub(super) fn bad_target(why: UrlError) -> String {
     format!("{why}; expected rtmp://HOST[:PORT]/APP/STREAM, or without /STREAM where there is a stream_key")
 }
 

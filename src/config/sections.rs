@@ -4,7 +4,9 @@
 //! Refuses: the keys of gateways, which own theirs.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
+use patchbay_inbound::{Listen, Tls};
 use patchbay_media::Codec;
 use patchbay_rules::{Abilities, CodecSet, Step};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -18,6 +20,14 @@ use super::{Network, Secret};
 pub struct Http {
     /// TCP address to listen on. `127.0.0.1:8080` keeps other machines out.
     pub listen: SocketAddr,
+    /// TCP address for the same over TLS (https, wss), such as `0.0.0.0:8443`; without one there is none. Needs `tls_cert_file`
+    /// and `tls_key_file`.
+    #[schemars(extend("format" = "socket-address"), example = "0.0.0.0:8443")]
+    pub tls_listen: Option<SocketAddr>,
+    /// Certificate of the server and those between it and a root, PEM. Read again when it changes, as is the key.
+    pub tls_cert_file: Option<PathBuf>,
+    /// Private key of that certificate, PEM.
+    pub tls_key_file: Option<PathBuf>,
     /// Web origins whose pages may use the API from a browser when `api.token` is set, such as
     /// `https://app.example.org`. `*` allows every origin; an empty list allows none but the pages served here. Without a
     /// token no other origin may. WHIP, WHEP and FLV may be used from every origin; routes have keys.
@@ -33,9 +43,21 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
+            tls_listen: None,
+            tls_cert_file: None,
+            tls_key_file: None,
             cors_origins: vec!["*".into()],
             trusted_proxies: vec![Network::from(Ipv4Addr::LOCALHOST), Network::from(Ipv6Addr::LOCALHOST)],
         }
+    }
+}
+
+impl Http {
+    /// Its ports.
+    pub fn ports(&self) -> Listen<'_> {
+        let (chain, key) = (self.tls_cert_file.as_deref(), self.tls_key_file.as_deref());
+        let tls = self.tls_listen.map(|address| Tls { address, chain, key, protocols: &[b"http/1.1"] });
+        Listen { section: "http", plain: self.listen, tls }
     }
 }
 

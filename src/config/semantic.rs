@@ -1,9 +1,11 @@
 //! The checks that need several keys at once: names twice, ports claimed twice.
 
 use std::collections::HashMap;
+use std::path::Path as FilePath;
 
 use patchbay_bus::{BadName, StreamName};
 use patchbay_contract::{Claim, Transport};
+use patchbay_inbound::certificate;
 
 use super::Config;
 use super::problem::{Fault, Problem};
@@ -11,9 +13,15 @@ use super::tree::{Origin, Path, Tree};
 use crate::auth;
 
 impl Config {
+    /// The sections that listen for TLS, with the files of certificate and key if both are named.
+    fn tls(&self) -> impl Iterator<Item = (&'static str, Option<(&FilePath, &FilePath)>)> {
+        [self.http.ports(), self.rtmp.ports()].into_iter().filter_map(|of| of.tls.map(|tls| (of.section, tls.chain.zip(tls.key))))
+    }
+
     /// The ports this configuration wants, each by the key that says so.
     pub fn claims(&self) -> Vec<Claim> {
-        let tls = self.rtmp.tls_listen.map(|address| Claim { owner: "rtmp.tls_listen", transport: Transport::Tcp, address });
+        let tls = [("http.tls_listen", self.http.tls_listen), ("rtmp.tls_listen", self.rtmp.tls_listen)].into_iter();
+        let tls = tls.filter_map(|(owner, address)| Some(Claim { owner, transport: Transport::Tcp, address: address? }));
         let all = [
             Claim { owner: "http.listen", transport: Transport::Tcp, address: self.http.listen },
             Claim { owner: "rtmp.listen", transport: Transport::Tcp, address: self.rtmp.listen },
@@ -22,6 +30,17 @@ impl Config {
         let ice_tcp = self.webrtc.tcp_address().map(|address| Claim { owner: "webrtc.tcp_listen", transport: Transport::Tcp, address });
         all.into_iter().chain(tls).chain(ice_tcp).collect()
     }
+}
+
+/// What is wrong with certificates and their keys. Not asked of a process that runs: there the ones before stay in force.
+pub fn certificates(config: &Config, tree: &Tree) -> Vec<Problem> {
+    let bad = config.tls().filter_map(|(section, files)| {
+        let (chain, key) = files?;
+        let bad = certificate::check(chain, key).err()?;
+        let path = Path::from(section).key(if bad.file == key { "tls_key_file" } else { "tls_cert_file" });
+        Some(Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(bad.to_string()) })
+    });
+    bad.collect()
 }
 
 /// Problems between keys. `tree` knows where they were written, and which were refused already.
@@ -51,8 +70,11 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
     let pulls = config.pulls.iter().enumerate();
     let bad = pulls.filter_map(|(i, pull)| Some(refuse(Path::from("pulls").index(i).key("url"), pull.bad_url()?)));
     problems.extend(bad);
-    if config.rtmp.tls_listen.is_some() && (config.rtmp.tls_cert_file.is_none() || config.rtmp.tls_key_file.is_none()) {
-        problems.push(refuse("rtmp.tls_listen".into(), "needs rtmp.tls_cert_file and rtmp.tls_key_file".into()));
+    for (section, files) in config.tls() {
+        if files.is_none() {
+            let why = format!("needs {section}.tls_cert_file and {section}.tls_key_file");
+            problems.push(refuse(Path::from(section).key("tls_listen"), why));
+        }
     }
     for (i, route) in config.routes.iter().enumerate() {
         let both = [

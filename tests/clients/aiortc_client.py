@@ -76,7 +76,7 @@ async def client(args, out):
     prefer(peer, args.codec)
     await peer.setLocalDescription(await peer.createOffer())
     headers = {"Content-Type": "application/sdp", **({"Authorization": f"Bearer {args.token}"} if args.token else {})}
-    async with aiohttp.ClientSession(headers=headers) as http:
+    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(ssl=not args.insecure)) as http:
         posted, resource = time.time(), None
         try:
             async with http.post(args.url, data=peer.localDescription.sdp) as reply:
@@ -171,6 +171,7 @@ def main():
     p.add_argument("--file")
     p.add_argument("--wav")
     p.add_argument("--token")
+    p.add_argument("--insecure", action="store_true", help="take any certificate")
     p.add_argument("--sdp", action="store_true")
     p.add_argument("--width", type=int, default=640)
     p.add_argument("--height", type=int, default=360)

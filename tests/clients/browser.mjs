@@ -31,6 +31,7 @@ page
   --without LIST    a browser without some of rtc, mse, udp, ice         --state S   only wait until body[data-state] is this
   --viewport WxH    (1280x720)                     --dark            prefer dark colours
 other
+  --insecure        take any certificate
   --chromium PATH   (/usr/bin/chromium)            --verbose         the page's console on stderr`;
 
 const text = { type: 'string' };
@@ -40,7 +41,7 @@ const { values: options } = parseArgs({
     whip: text, whep: text, flv: text, page: text, seconds: text, 'whep-delay': text, stamp: text, fps: text, shot: text, codec: text, token: text,
     width: text, height: text, 'min-kbps': text, 'max-kbps': text, 'video-file': text, 'audio-file': text, click: text, chromium: text, settle: text,
     without: text, state: text, viewport: text, dark: flag,
-    simulcast: flag, 'leave-out-after': text, canvas: flag, 'no-stamp': flag, sdp: flag, cors: flag, 'no-video': flag, 'no-audio': flag, 'ignore-cors': flag, verbose: flag, help: flag,
+    simulcast: flag, 'leave-out-after': text, canvas: flag, 'no-stamp': flag, sdp: flag, cors: flag, 'no-video': flag, 'no-audio': flag, 'ignore-cors': flag, verbose: flag, insecure: flag, help: flag,
   },
 });
 if (options.help || !(options.whip || options.whep || options.flv || options.page)) {
@@ -48,6 +49,8 @@ if (options.help || !(options.whip || options.whep || options.flv || options.pag
   process.exit(2);
 }
 
+// Of this process: what it posts itself.
+if (options.insecure) process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
 const seconds = Number(options.seconds ?? 10);
 const asked = new Promise((done) => process.once('SIGUSR2', done));
 const measure = { kind: options.stamp ?? 'wall', fps: Number(options.fps ?? 30), settle: Number(options.settle ?? 2) };

@@ -13,6 +13,7 @@ mod demo;
 mod h5;
 mod half_open;
 mod hostile;
+mod https;
 mod impaired;
 mod interop;
 mod ledger;

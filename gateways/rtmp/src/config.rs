@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use patchbay_inbound::{Listen, Tls};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Its ports.
+    pub fn ports(&self) -> Listen<'_> {
+        let tls = |address| Tls { address, chain: self.tls_cert_file.as_deref(), key: self.tls_key_file.as_deref(), protocols: &[] };
+        Listen { section: "rtmp", plain: self.listen, tls: self.tls_listen.map(tls) }
+    }
+
     pub(crate) fn handshake_timeout(&self) -> Duration {
         Duration::from_secs(self.handshake_timeout_s.into())
     }

@@ -9,26 +9,18 @@ use std::time::Duration;
 
 use patchbay_bus::StreamName;
 use patchbay_contract::{GatewayFuture, HalfOpen, Hub, Refusal};
+use patchbay_inbound::{Accepted, BindError, Ports};
 use patchbay_rules::EndpointKind;
-use rustls::ServerConfig;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::fanout::Muxes;
-use crate::tls::Certificate;
 use crate::{connection, http_flv, naming};
 
-/// Connections that may wait for their accept; the kernel caps it at its own limit. A peer beyond has to try again a second
-/// later, and the 128 or so of a plain bind are there within milliseconds when many come at once.
-const BACKLOG: i32 = 4_096;
 /// How long connections may take to say goodbye once asked to.
 const GOODBYE_MAX: Duration = Duration::from_secs(3);
-/// How long to wait when the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -43,71 +35,6 @@ impl Shared {
     pub(crate) fn kind_of(&self, stream: &StreamName, queries: &[&str]) -> Result<EndpointKind, Refusal> {
         Ok(naming::kind(queries)?.unwrap_or_else(|| self.hub.kind_of(stream, EndpointKind::Rtmp)))
     }
-}
-
-/// Why the gateway cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// A port cannot be had.
-    #[error("{key}: cannot listen on {address}: {source}; is another program using the port?")]
-    Port {
-        /// Configuration key of the port.
-        key: &'static str,
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// There is no certificate for the port of RTMPS.
-    #[error("rtmp.tls_cert_file, rtmp.tls_key_file: {0}")]
-    Certificate(io::Error),
-}
-
-/// The ports.
-struct Ports {
-    plain: TcpListener,
-    tls: Option<(TcpListener, Arc<Certificate>)>,
-}
-
-/// A connection that was accepted, and what to do TLS with.
-type Accepted = (TcpStream, SocketAddr, Option<Arc<ServerConfig>>);
-
-impl Ports {
-    async fn bind(config: &Config) -> Result<Self, BindError> {
-        let tls = match (config.tls_listen, &config.tls_cert_file, &config.tls_key_file) {
-            (None, ..) => None,
-            (Some(address), Some(chain), Some(key)) => {
-                let certificate = Certificate::load(chain.clone(), key.clone()).await.map_err(BindError::Certificate)?;
-                Some((listen("rtmp.tls_listen", address).await?, certificate))
-            }
-            (Some(_), ..) => return Err(BindError::Certificate(io::Error::other("rtmp.tls_listen needs both"))),
-        };
-        Ok(Self { plain: listen("rtmp.listen", config.listen).await?, tls })
-    }
-
-    async fn accept(&self) -> io::Result<Accepted> {
-        let secure = async {
-            match &self.tls {
-                Some((listener, certificate)) => {
-                    let (stream, peer) = listener.accept().await?;
-                    Ok((stream, peer, Some(certificate.current())))
-                }
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            plain = self.plain.accept() => plain.map(|(stream, peer)| (stream, peer, None)),
-            secure = secure => secure,
-        }
-    }
-}
-
-async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    let failed = |source| BindError::Port { key, address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    // Linux takes a second listen() as a change of the length.
-    SockRef::from(&listener).listen(BACKLOG).map_err(failed)?;
-    Ok(listener)
 }
 
 /// The RTMP and HTTP-FLV gateway.
@@ -125,9 +52,8 @@ impl Gateway {
     /// # Errors
     /// When one cannot be had, or there is no certificate.
     pub async fn bind(config: Config, hub: Arc<dyn Hub>) -> Result<Arc<Self>, BindError> {
-        let ports = Ports::bind(&config).await?;
-        let address = ports.plain.local_addr().unwrap_or(config.listen);
-        let tls_address = ports.tls.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+        let ports = Ports::bind(config.ports()).await?;
+        let (address, tls_address) = (ports.address().unwrap_or(config.listen), ports.tls_address());
         let muxes = Arc::new(Muxes::new(config.coalesce()));
         let half_open = HalfOpen::new(config.half_open_max as usize);
         let shared = Arc::new(Shared { config, hub, muxes, half_open });
@@ -159,10 +85,7 @@ impl patchbay_contract::Gateway for Gateway {
         let shared = self.shared.clone();
         Box::pin(async move {
             let ports = ports.ok_or_else(|| io::Error::other("the rtmp gateway runs already"))?;
-            if let Some((_, certificate)) = &ports.tls {
-                let (certificate, shutdown) = (certificate.clone(), shutdown.clone());
-                tokio::spawn(async move { shutdown.run_until_cancelled(certificate.follow()).await });
-            }
+            ports.follow(shutdown.clone());
             accept(&ports, &shared, shutdown).await;
             Ok(())
         })
@@ -175,14 +98,7 @@ async fn accept(ports: &Ports, shared: &Arc<Shared>, shutdown: CancellationToken
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = ports.accept() => match accepted {
-                Ok(accepted) => admit(accepted, shared, &mut connections, &shutdown),
-                Err(error) => {
-                    // Of one connection, or out of descriptors: neither is a reason to stop listening.
-                    tracing::warn!(%error, "accept failed");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            accepted = ports.accept() => admit(accepted, shared, &mut connections, &shutdown),
         }
     }
     let all_gone = async { while connections.join_next().await.is_some() {} };

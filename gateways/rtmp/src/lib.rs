@@ -29,8 +29,7 @@ pub mod pull;
 pub mod push;
 
 mod socket;
-mod tls;
 mod wire;
 
 pub use config::Config;
-pub use gateway::{BindError, Gateway};
+pub use gateway::Gateway;

@@ -20,11 +20,12 @@ const FLAGS = [
   '--allow-loopback-in-peer-connection',
 ];
 
-/** `options`: chromium (path), video-file / audio-file (fake camera and microphone), ignore-cors. */
+/** `options`: chromium (path), video-file / audio-file (fake camera and microphone), ignore-cors, insecure. */
 export async function startChromium(options) {
   const args = [...FLAGS];
   if (options['video-file']) args.push('--use-file-for-fake-video-capture=' + realpathSync(options['video-file']));
   if (options['audio-file']) args.push('--use-file-for-fake-audio-capture=' + realpathSync(options['audio-file']));
+  if (options.insecure) args.push('--ignore-certificate-errors');
   if (options['ignore-cors']) args.push('--disable-web-security');
   const executablePath = options.chromium ?? process.env.CHROMIUM ?? '/usr/bin/chromium';
   return chromium.launch({ executablePath, headless: true, args });
