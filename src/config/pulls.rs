@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use patchbay_bus::StreamName;
+use patchbay_rtmp::push;
 use patchbay_rules::Pattern;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-
-use patchbay_rtmp::push;
 
 use super::routing::{RtmpAddress, bad_target};
 
