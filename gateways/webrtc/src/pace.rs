@@ -19,49 +19,61 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// A round trip this much longer than the shortest is a queue, if it stays.
 const QUEUE_RTT: Duration = Duration::from_millis(100);
-
-/// While a queue stands, one part in this many of what the link takes is sent, so that it goes.
-const DRAIN: u64 = 2;
-
-/// A link that has a queue and loses this much is full: it takes what arrives.
-const FULL_LOSS: f32 = 0.1;
-/// Reports in the second that a report of losses speaks of.
-const REPORTS: usize = 4;
-
+/// Round trips that are long for so long although little is sent are the path's own.
+const QUEUE_MAX: Duration = Duration::from_secs(6);
 /// Each longer round trip lifts the shortest by one part in this many of what it is longer.
 const RTT_MIN_WEIGHT: u32 = 256;
 
-/// An estimate is exceeded by this factor per round trip measured.
-const EXCESS_STEP: f64 = 1.25;
-/// How long an estimate is kept to after a queue: this at first, then twice as long each time.
-const PATIENCE_MIN: Duration = Duration::from_secs(2);
-const PATIENCE_MAX: Duration = Duration::from_secs(16);
+/// Reports in the second that a report of losses speaks of.
+const REPORTS: usize = 4;
+/// Of what arrives through a queue, this much is sent from then on; the next queue is one after this time.
+const BACK: f64 = 0.9;
+const SETTLE: Duration = Duration::from_millis(1_250);
+/// While a queue stands, one part in this many of it, so that it goes.
+const DRAIN: u64 = 2;
+/// Enough to find out that there is more.
+const LEAST_BPS: u64 = 100_000;
+
+/// What the link takes is exceeded by this factor per report, and by this one at most towards an estimate that has risen.
+const STEP: f64 = 1.08;
+const STRIDE: f64 = 1.5;
+/// How long it is kept to after a queue: this at first, then twice as long each time.
+const PATIENCE_MIN: Duration = Duration::from_millis(1_500);
+const PATIENCE_MAX: Duration = Duration::from_secs(6);
 
 /// See the module.
 ///
-/// A receiver that is short of CPU time reports its packets late, which looks like a narrow link. So an estimate is tried
-/// to be exceeded as long as round trips show no queue; and once the link has been enough for the stream, a lower
-/// estimate binds only with a queue.
+/// An estimate begins high and comes down slowly, comes down too far where little is sent because little was allowed, and is
+/// low for a receiver that is short of CPU time and reports its packets late. So a queue, which round trips show, says what
+/// the link takes: what arrives through it. More is tried as long as they show none; and once the link has been enough for
+/// the stream, a lower estimate binds only with a queue.
 pub(crate) struct Pace {
     estimate_bps: Option<u64>,
     /// What the stream takes.
     needed_bps: u64,
-    /// The estimate is the limit.
+    /// What the link takes is the limit.
     bound: bool,
+    /// What was seen to arrive through a queue, or to leave without one; counts more than the estimate.
+    found_bps: Option<u64>,
+    /// The lowest estimate since the last queue; one that has risen far above it was measured.
+    low_bps: u64,
     rtt_min: Duration,
-    /// Bytes sent since the last report of losses, and before each of those before.
+    /// Round trips in a row that were long, since when, and the shortest of them.
+    long: u32,
+    long_since: Instant,
+    long_min: Duration,
+    /// The round trip when a queue was last reckoned with, while it stands.
+    queue_rtt: Option<Duration>,
+    /// Bytes sent since the last report, and before each of those before.
     sent: [u64; REPORTS],
     /// How many of these are over.
     reports: usize,
-    /// What a full link was seen to take; an estimate that begins high comes down to it slowly.
-    full_bps: Option<u64>,
-    /// How far it is exceeded, and from when on that may grow.
-    excess: f64,
+    /// Until then, reports speak of what was sent before the last queue was seen.
+    settled_at: Instant,
+    /// From when on more is tried.
     calm_at: Instant,
     /// How long it is kept to after a queue.
     patience: Duration,
-    /// The last but one round trip was long.
-    was_long: bool,
     rate_bps: u64,
     /// Bytes; below zero when the last packet was larger than what was left.
     credit: i64,
@@ -75,14 +87,18 @@ impl Pace {
             estimate_bps: None,
             needed_bps: SHARE_BPS,
             bound: true,
+            found_bps: None,
+            low_bps: u64::MAX,
             rtt_min: Duration::MAX,
+            long: 0,
+            long_since: now,
+            long_min: Duration::MAX,
+            queue_rtt: None,
             sent: [0; REPORTS],
             reports: 0,
-            full_bps: None,
-            excess: 1.0,
+            settled_at: now,
             calm_at: now,
             patience: PATIENCE_MIN,
-            was_long: false,
             rate_bps: SHARE_BPS,
             credit: *BURST_BYTES.end(),
             at: now,
@@ -92,6 +108,7 @@ impl Pace {
     /// What the link is thought to take; `None` when nobody measures it.
     pub(crate) fn estimated(&mut self, bps: Option<u64>) {
         self.estimate_bps = bps;
+        self.low_bps = self.low_bps.min(bps.unwrap_or(u64::MAX));
         self.decide();
     }
 
@@ -101,43 +118,84 @@ impl Pace {
         self.decide();
     }
 
-    /// A round trip of late.
-    pub(crate) fn round_trip(&mut self, rtt: Duration, now: Instant) {
-        // It forgets slowly, for a path that has become longer for good.
-        self.rtt_min = if rtt < self.rtt_min { rtt } else { self.rtt_min + (rtt - self.rtt_min) / RTT_MIN_WEIGHT };
-        let long = rtt > self.rtt_min.saturating_add(QUEUE_RTT);
-        let queue = long && (self.bound || std::mem::replace(&mut self.was_long, long));
-        self.was_long = long;
-        if queue {
-            (self.bound, self.excess) = (true, 1.0);
-            // A queue shows in several round trips, and is one queue.
-            if now >= self.calm_at {
-                self.calm_at = now + self.patience;
-                self.patience = (self.patience * 2).min(PATIENCE_MAX);
-            }
-        } else if self.bound && !long && now >= self.calm_at {
-            self.excess *= EXCESS_STEP;
-        }
-        self.decide();
+    /// The round trip of a link without media.
+    pub(crate) fn idle_round_trip(&mut self, rtt: Duration) {
+        self.rtt_min = self.rtt_min.min(rtt);
     }
 
-    /// The part of the packets of the last second that did not arrive; to be called [`REPORTS`] times a second.
-    pub(crate) fn lost(&mut self, lost: f32) {
+    /// How the link has been: a round trip of late, and the part of the packets of the last second that did not arrive. To be
+    /// called [`REPORTS`] times a second.
+    pub(crate) fn report(&mut self, rtt: Option<Duration>, lost: Option<f32>, now: Instant) {
         self.reports = (self.reports + 1).min(REPORTS);
         let sent = self.sent.iter().sum::<u64>() * (REPORTS / self.reports) as u64;
         self.sent.rotate_right(1);
         self.sent[0] = 0;
-        if lost >= FULL_LOSS && self.bound && self.was_long {
-            let taken = (sent as f64 * 8.0 * f64::from(1.0 - lost.min(1.0))) as u64;
-            // Less is sent from now on, so less arrives: it goes down in steps.
-            self.full_bps = Some(self.full_bps.map_or(taken, |full| taken.clamp(full / 8 * 7, full)));
-            self.decide();
+        let Some(rtt) = rtt else { return };
+        self.round_trip(rtt, now);
+        if self.long > u32::from(!self.bound) {
+            let taken = (sent as f64 * 8.0 * f64::from(1.0 - lost.unwrap_or(0.0).clamp(0.0, 1.0))) as u64;
+            self.queue(rtt, taken, now);
+        } else if self.long == 0 && self.bound && (now >= self.calm_at || self.has_risen()) {
+            self.try_more();
         }
+        self.decide();
+    }
+
+    fn round_trip(&mut self, rtt: Duration, now: Instant) {
+        // It forgets slowly, for a path that has become longer for good.
+        self.rtt_min = if rtt < self.rtt_min { rtt } else { self.rtt_min + (rtt - self.rtt_min) / RTT_MIN_WEIGHT };
+        if rtt <= self.rtt_min.saturating_add(QUEUE_RTT) {
+            (self.long, self.queue_rtt) = (0, None);
+            return;
+        }
+        if self.long == 0 {
+            (self.long_since, self.long_min) = (now, rtt);
+        }
+        self.long_min = self.long_min.min(rtt);
+        self.long = self.long.saturating_add(1);
+        if now > self.long_since + QUEUE_MAX {
+            (self.rtt_min, self.long, self.queue_rtt) = (self.long_min, 0, None);
+        }
+    }
+
+    /// There is a queue, through which so much arrives.
+    fn queue(&mut self, rtt: Duration, taken: u64, now: Instant) {
+        if now < self.settled_at {
+            return;
+        }
+        let known = if self.bound { self.found_bps.or(self.estimate_bps).unwrap_or(SHARE_BPS) } else { SHARE_BPS };
+        let before = self.queue_rtt.replace(rtt);
+        let takes = match before {
+            None => taken.min(known) as f64 * BACK,
+            // It goes. What arrives is what was sent meanwhile, and no measure.
+            Some(before) if rtt < before => known as f64,
+            Some(_) => known.min(self.estimate_bps.unwrap_or(known)) as f64 * BACK,
+        };
+        self.bound = true;
+        self.low_bps = self.estimate_bps.unwrap_or(u64::MAX);
+        self.found_bps = Some((takes as u64).max(LEAST_BPS));
+        self.settled_at = now + SETTLE;
+        self.calm_at = now + self.patience;
+        if before.is_none() {
+            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+        }
+    }
+
+    fn has_risen(&self) -> bool {
+        let before = self.low_bps.max(self.found_bps.unwrap_or(u64::MAX));
+        self.estimate_bps.is_some_and(|estimate| estimate / 3 > before / 2)
+    }
+
+    fn try_more(&mut self) {
+        let Some(estimate) = self.estimate_bps else { return };
+        let found = self.found_bps.unwrap_or(estimate) as f64;
+        let most = if self.has_risen() { STRIDE } else { STEP };
+        self.found_bps = Some((estimate as f64).clamp(found * STEP, found * most) as u64);
     }
 
     /// The last round trip was one through a queue.
     pub(crate) fn has_queue(&self) -> bool {
-        self.was_long
+        self.long > 0
     }
 
     /// The link takes less than the stream gives, and is given no more.
@@ -150,18 +208,17 @@ impl Pace {
             self.rate_bps = SHARE_BPS;
             return;
         };
-        self.full_bps = self.full_bps.filter(|&full| full < estimate && self.bound);
-        let allowed = (self.full_bps.unwrap_or(estimate) as f64 * self.excess) as u64;
+        let allowed = self.found_bps.unwrap_or(estimate);
         let enough = self.needed_bps.saturating_add(self.needed_bps / 10);
-        if self.bound && allowed >= enough {
-            (self.bound, self.excess) = (false, 1.0);
+        if self.bound && self.long == 0 && allowed >= enough {
+            (self.bound, self.found_bps) = (false, None);
             if estimate >= enough {
                 self.patience = PATIENCE_MIN;
             }
         }
-        let rate = match (self.bound, self.was_long) {
-            (true, true) => allowed / DRAIN,
-            (true, false) => allowed,
+        let rate = match (self.bound, self.long) {
+            (true, 1..) if self.found_bps.is_some() => allowed / DRAIN,
+            (true, _) => allowed,
             (false, _) => estimate.max(enough.saturating_mul(2)),
         };
         self.rate_bps = rate.clamp(10_000, SHARE_BPS);
@@ -263,77 +320,108 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    #[test]
-    fn an_estimate_that_was_enough_binds_again_only_with_a_queue() {
-        let now = Instant::now();
-        let mut pace = Pace::new(now);
-        pace.needs(2_000_000);
-        pace.estimated(Some(600_000));
-        assert_eq!(pace.rate_bps, 600_000, "at first it is believed");
-        pace.estimated(Some(3_000_000));
-        pace.round_trip(40 * MS, now);
-        pace.estimated(Some(500_000));
-        for late in [190, 60, 200] {
-            pace.round_trip(late * MS, now);
-            assert!(pace.rate_bps > 2_000_000, "single long round trips are the receiver's");
+    /// A link that takes `takes` of the `gives` that are sent whenever that is allowed; what is above waits, and what would
+    /// wait longer than `queue` is lost. Returns what was allowed at the end of each second.
+    fn through(pace: &mut Pace, now: &mut Instant, seconds: u32, gives: u64, takes: u64, queue: Duration) -> Vec<u64> {
+        let (mut waits, mut out) = (0.0, Vec::new());
+        for quarter in 1..=seconds * 4 {
+            let sent = gives.min(pace.rate_bps) as f64 / 32.0;
+            pace.spend(sent as usize);
+            *now += 250 * MS;
+            let room = takes as f64 / 32.0;
+            let full = queue.as_secs_f64() * takes as f64 / 8.0;
+            let over = (waits + sent - room - full).max(0.0);
+            waits = (waits + sent - room).clamp(0.0, full);
+            let rtt = Duration::from_secs_f64(0.02 + waits * 8.0 / takes as f64);
+            pace.report(Some(rtt), Some((over / sent.max(1.0)) as f32), *now);
+            if quarter % 4 == 0 {
+                out.push(pace.rate_bps);
+            }
         }
-        pace.round_trip(150 * MS, now);
-        assert_eq!(pace.rate_bps, 500_000 / DRAIN);
-        pace.round_trip(40 * MS, now + PATIENCE_MIN / 2);
-        assert_eq!(pace.rate_bps, 500_000, "no queue, because it is kept to");
-        pace.estimated(Some(2_500_000));
-        assert!(pace.rate_bps >= 2_500_000);
+        out
     }
 
     #[test]
-    fn a_link_that_loses_behind_a_queue_takes_what_arrives() {
-        let now = Instant::now();
-        let mut pace = Pace::new(now);
-        pace.round_trip(20 * MS, now);
-        pace.estimated(Some(START_BPS));
-        pace.spend(100_000);
-        pace.round_trip(220 * MS, now + 250 * MS);
-        pace.lost(0.75);
-        let taken = 100_000 * 8 * 4 / 4;
-        assert_eq!(pace.rate_bps, taken / DRAIN, "of all that was sent within a quarter of a second");
-        pace.needs(2 * taken);
-        assert!(pace.is_narrow());
-        pace.estimated(Some(taken / 2));
-        assert_eq!(pace.rate_bps, taken / 2 / DRAIN, "the estimate has come down");
+    fn a_narrow_link_is_used_and_not_flooded() {
+        for (takes, queue) in [(250_000, 200), (500_000, 1_000), (700_000, 200), (1_500_000, 300)] {
+            let mut now = Instant::now();
+            let mut pace = Pace::new(now);
+            pace.idle_round_trip(20 * MS);
+            pace.estimated(Some(START_BPS));
+            pace.needs(2_000_000);
+            let rates = through(&mut pace, &mut now, 40, 2_000_000, takes, queue * MS);
+            let late = &rates[8..];
+            let mean = late.iter().sum::<u64>() / late.len() as u64;
+            assert!(mean > takes / 100 * 65 && mean < takes / 100 * 115, "{takes}: {mean} of {rates:?}");
+            pace.estimated(Some(takes / 3));
+            let rates = through(&mut pace, &mut now, 20, 2_000_000, takes, queue * MS);
+            let mean = rates.iter().sum::<u64>() / rates.len() as u64;
+            assert!(mean > takes / 100 * 65, "an estimate that is low because little was sent: {mean} of {takes}");
+            let rates = through(&mut pace, &mut now, 20, 2_000_000, 8_000_000, queue * MS);
+            assert!(rates[19] > 2_000_000 && !pace.is_narrow(), "the link has grown: {rates:?}");
+        }
     }
 
     #[test]
-    fn a_link_that_loses_without_a_queue_is_not_full() {
-        let now = Instant::now();
-        let mut pace = Pace::new(now);
-        pace.round_trip(20 * MS, now);
-        pace.estimated(Some(START_BPS));
-        pace.spend(100_000);
-        pace.round_trip(100 * MS, now + 250 * MS);
-        pace.lost(0.3);
-        assert!(pace.rate_bps >= START_BPS);
-    }
-
-    #[test]
-    fn an_estimate_is_exceeded_while_no_queue_shows_and_less_often_each_time() {
+    fn a_link_that_was_enough_binds_only_with_a_queue() {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
+        pace.idle_round_trip(20 * MS);
+        pace.estimated(Some(3_000_000));
         pace.needs(2_000_000);
-        pace.estimated(Some(400_000));
-        let mut kept_to = Vec::new();
-        for _ in 0..3 {
-            let begin = now;
-            // The link takes no more than 600 kbit/s.
-            while pace.rate_bps <= 600_000 {
-                now += 250 * MS;
-                pace.round_trip(40 * MS, now);
-            }
-            kept_to.push((now - begin).as_secs());
-            pace.round_trip(150 * MS, now);
-            assert_eq!(pace.rate_bps, 400_000 / DRAIN);
+        pace.estimated(Some(500_000));
+        for late in [190, 60, 200, 60] {
+            now += 250 * MS;
+            pace.spend(62_500);
+            pace.report(Some(late * MS), Some(0.3), now);
+            assert!(pace.rate_bps > 2_000_000, "single long round trips are the receiver's");
         }
-        assert_eq!(kept_to, [0, 2, 4]);
-        (0..100).for_each(|n| pace.round_trip(40 * MS, now + n * 250 * MS));
-        assert!(pace.rate_bps > 2_000_000, "a clean link, badly measured");
+        for _ in 0..2 {
+            now += 250 * MS;
+            pace.report(Some(200 * MS), Some(0.0), now);
+        }
+        assert!(pace.is_narrow());
+    }
+
+    #[test]
+    fn a_link_that_was_measured_to_have_grown_is_used_at_once() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.idle_round_trip(20 * MS);
+        pace.estimated(Some(START_BPS));
+        pace.needs(2_000_000);
+        through(&mut pace, &mut now, 4, 2_000_000, 500_000, 200 * MS);
+        pace.estimated(Some(400_000));
+        through(&mut pace, &mut now, 12, 2_000_000, 500_000, 200 * MS);
+        assert!(pace.is_narrow());
+        pace.estimated(Some(3_000_000));
+        let rates = through(&mut pace, &mut now, 2, 2_000_000, 4_000_000, 200 * MS);
+        assert!(rates[1] > 2_000_000, "{rates:?}");
+    }
+
+    #[test]
+    fn a_path_that_has_become_longer_is_no_queue_for_long() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.idle_round_trip(20 * MS);
+        pace.estimated(Some(3_000_000));
+        pace.needs(2_000_000);
+        for _ in 0..100 {
+            now += 250 * MS;
+            pace.spend(usize::try_from(pace.rate_bps.min(2_000_000) / 32).unwrap());
+            pace.report(Some(170 * MS), Some(0.2), now);
+        }
+        assert!(pace.rate_bps > 2_000_000 && !pace.is_narrow(), "{}", pace.rate_bps);
+    }
+
+    #[test]
+    fn nothing_sent_or_reported_leaves_a_little() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.idle_round_trip(20 * MS);
+        pace.estimated(Some(START_BPS));
+        (0..40).for_each(|_| pace.report(None, None, now));
+        pace.report(Some(900 * MS), Some(1.0), now);
+        assert!(pace.rate_bps >= LEAST_BPS / DRAIN, "{}", pace.rate_bps);
     }
 }

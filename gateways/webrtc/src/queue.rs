@@ -12,6 +12,8 @@ use crate::lane::Packed;
 const FRAMES_MAX: usize = 1_024;
 /// How long a picture may wait for its turn.
 const WAIT_MAX: Duration = Duration::from_millis(250);
+/// What its key frame took to leave, all of a group may wait longer, up to this: a narrow link would show key frames only.
+const KEY_TOOK_MAX: Duration = Duration::from_millis(750);
 /// A group that is caught up with may wait longer: the link is still being measured then.
 const CATCH_UP_MAX: Duration = Duration::from_millis(1_500);
 
@@ -42,6 +44,8 @@ pub(crate) struct Queue {
     frames: VecDeque<Queued>,
     /// Until when a cached group is caught up with.
     catching_up: Option<Instant>,
+    /// From the arrival of the last key frame until it had left.
+    key_took: Duration,
 }
 
 impl Queue {
@@ -56,8 +60,12 @@ impl Queue {
         self.frames.front_mut()
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Queued> {
+    /// Takes out the frame that has left.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Queued> {
         let front = self.frames.pop_front();
+        if let Some(key) = front.as_ref().filter(|front| front.packed.key) {
+            self.key_took = now.saturating_duration_since(key.since).min(KEY_TOOK_MAX);
+        }
         if self.frames.is_empty() {
             self.catching_up = None;
         }
@@ -78,7 +86,8 @@ impl Queue {
     pub(crate) fn shed(&mut self, now: Instant) -> Option<Shed> {
         let front = self.frames.front()?;
         let full = self.frames.len() > FRAMES_MAX;
-        let late = now.saturating_duration_since(front.since) > WAIT_MAX && self.catching_up.is_none_or(|until| now > until);
+        let late =
+            now.saturating_duration_since(front.since) > WAIT_MAX + self.key_took && self.catching_up.is_none_or(|until| now > until);
         if !late && !full {
             return None;
         }
@@ -99,8 +108,8 @@ mod tests {
         Arc::new(Packed { payloads: vec![Arc::from(&[0; 9][..])], size: 9, key, pts, duration: MediaTime::ZERO, arrival: pts })
     }
 
-    fn left(queue: &mut Queue) -> Vec<i64> {
-        std::iter::from_fn(|| queue.pop()).map(|q| q.pts.as_millis()).collect()
+    fn left(queue: &mut Queue, now: Instant) -> Vec<i64> {
+        std::iter::from_fn(|| queue.pop(now)).map(|q| q.pts.as_millis()).collect()
     }
 
     fn filled(keys: &[i64], live: bool, now: Instant) -> Queue {
@@ -116,7 +125,7 @@ mod tests {
         assert!(queue.shed(now + WAIT_MAX).is_none(), "not late yet");
         let shed = queue.shed(now + 2 * WAIT_MAX).unwrap();
         assert_eq!((shed.frames, shed.need_key), (4, false));
-        assert_eq!(left(&mut queue), [4, 5]);
+        assert_eq!(left(&mut queue, now), [4, 5]);
     }
 
     #[test]
@@ -127,7 +136,7 @@ mod tests {
         let shed = queue.shed(now + 2 * WAIT_MAX).unwrap();
         assert_eq!((shed.frames, shed.need_key), (5, true));
         assert!(queue.shed(now + 3 * WAIT_MAX).is_none(), "the one that has begun is finished");
-        assert_eq!(left(&mut queue), [0]);
+        assert_eq!(left(&mut queue, now), [0]);
     }
 
     #[test]
@@ -136,9 +145,19 @@ mod tests {
         let mut queue = filled(&[0], false, now);
         assert!(queue.shed(now + 2 * WAIT_MAX).is_none());
         assert!(queue.shed(now + CATCH_UP_MAX + WAIT_MAX).is_none(), "its key frame is the newest, and stays");
-        queue.pop();
+        queue.pop(now);
         assert_eq!(queue.shed(now + CATCH_UP_MAX + WAIT_MAX).map(|shed| shed.frames), Some(5));
         (0..=FRAMES_MAX as i64).for_each(|n| queue.push(frame(n, n == 0), MediaTime::from_millis(n), true, now));
         assert_eq!(queue.shed(now).map(|shed| (shed.frames, shed.need_key)), Some((FRAMES_MAX + 1, true)));
+    }
+
+    #[test]
+    fn a_group_whose_key_frame_took_long_may_wait_as_long() {
+        let now = Instant::now();
+        let mut queue = filled(&[0], true, now);
+        let later = now + 2 * WAIT_MAX;
+        queue.pop(later);
+        assert!(queue.shed(later + WAIT_MAX / 2).is_none());
+        assert_eq!(queue.shed(later + 2 * WAIT_MAX).map(|shed| (shed.frames, shed.need_key)), Some((5, true)));
     }
 }

@@ -23,8 +23,8 @@ const RISE_WEIGHT: f32 = 2.0;
 const FALL_WEIGHT: f32 = 32.0;
 /// A report speaks of the last second: after a change, what came before is not judged.
 const SETTLE: Duration = Duration::from_millis(1_250);
-/// Loss that grew by this factor and this much was made worse by the copies.
-const WORSE: (f32, f32) = (2.0, 0.1);
+/// Copies that leave more than this part of what was lost without them are lost together: the link is full.
+const USELESS: f32 = 0.8;
 /// How long a link that was full gets no copies: this at first, then twice as long each time.
 const PATIENCE_MIN: Duration = Duration::from_secs(8);
 const PATIENCE_MAX: Duration = Duration::from_secs(128);
@@ -43,7 +43,7 @@ pub(crate) struct Repeats {
     extra: i32,
     /// Part of the packets of which no copy arrives.
     lost: f32,
-    /// What the link lost before there were as many copies.
+    /// What the link lost of single packets when copies began, or more were sent.
     before: f32,
     changed_at: Instant,
     barred_until: Instant,
@@ -51,6 +51,8 @@ pub(crate) struct Repeats {
     /// One per copy, each in order of time.
     waiting: [VecDeque<Copy>; 2],
     bytes: usize,
+    /// Copies sent.
+    pub(crate) repeated: u64,
 }
 
 impl Repeats {
@@ -65,6 +67,7 @@ impl Repeats {
             patience: PATIENCE_MIN,
             waiting: Default::default(),
             bytes: 0,
+            repeated: 0,
         }
     }
 
@@ -90,14 +93,17 @@ impl Repeats {
         let weight = if lost > self.lost { RISE_WEIGHT } else { FALL_WEIGHT };
         self.lost += (lost.clamp(0.0, 1.0) - self.lost) / weight;
         let link = self.link();
-        if self.extra > 0 && link > self.before * WORSE.0 + WORSE.1 {
+        if self.extra > 0 && self.lost > self.before * USELESS && self.lost > TWICE_FROM {
             self.bar(now);
             return;
         }
         let extra = match self.extra {
             0 if link >= TWICE_FROM && now >= self.barred_until => 1,
             1 if link >= THRICE_FROM => 2,
-            1 if link < ONCE_BELOW => 0,
+            1 if link < ONCE_BELOW => {
+                self.patience = PATIENCE_MIN;
+                0
+            }
             2 if link < TWICE_BELOW => 1,
             same => same,
         };
@@ -149,6 +155,7 @@ impl Repeats {
                 && let Some(copy) = waiting.pop_front()
             {
                 self.bytes -= copy.datagram.len();
+                self.repeated += 1;
                 send(copy.path, &copy.datagram);
             }
         }
@@ -185,19 +192,21 @@ mod tests {
     #[test]
     fn a_full_link_gets_none_and_is_left_alone_longer_each_time() {
         let mut now = Instant::now();
-        let mut repeats = Repeats::new(now);
         let mut tries = Vec::new();
-        for second in 0..60 {
-            let before = repeats.copies();
-            // It takes nine tenths of what is sent once.
-            reports(&mut repeats, &mut now, 1, |copies| (1.0 - 0.9 / copies as f32).powi(copies as i32));
-            if before == 1 && repeats.copies() > 1 {
-                tries.push(second);
+        for takes in [0.9, 0.6, 0.4, 0.2] {
+            tries.clear();
+            let mut repeats = Repeats::new(now);
+            for second in 0..60 {
+                let before = repeats.copies();
+                reports(&mut repeats, &mut now, 1, |copies| (1.0 - takes / copies as f32).powi(copies as i32));
+                if before == 1 && repeats.copies() > 1 {
+                    tries.push(second);
+                }
             }
+            assert!((2..=4).contains(&tries.len()), "{takes}: {tries:?}");
+            repeats.full(now);
+            assert_eq!(repeats.copies(), 1);
         }
-        assert!((2..=4).contains(&tries.len()), "{tries:?}");
-        repeats.full(now);
-        assert_eq!(repeats.copies(), 1);
     }
 
     #[test]

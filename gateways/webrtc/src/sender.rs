@@ -348,7 +348,7 @@ impl Sender {
             pace.spend(payload.len() + PACKET_OVERHEAD);
         }
         let complete = queued.next >= queued.packed.payloads.len();
-        complete.then(|| self.queue.pop()).flatten()
+        complete.then(|| self.queue.pop(now)).flatten()
     }
 }
 

@@ -205,7 +205,7 @@ impl Session {
                 self.connected = true;
                 self.admission.connected();
                 if let Role::Play(viewer) = role {
-                    viewer.connected(self.peer.handshake_round_trip(), around.now);
+                    viewer.connected(self.peer.handshake_round_trip());
                     // The next turn follows the feed.
                     self.pump_at = Some(around.now);
                 }
@@ -228,7 +228,7 @@ impl Session {
                 if let Some(remote) = stats.remote {
                     counters.lost.fetch_max(remote.packets_lost, Ordering::Relaxed);
                 }
-                counters.retransmitted.store(self.peer.resent, Ordering::Relaxed);
+                counters.retransmitted.store(self.peer.resent + self.peer.repeats.repeated, Ordering::Relaxed);
             }
             (Event::PeerStats(stats), Role::Play(viewer)) => {
                 viewer.link(stats.rtt, stats.egress_loss_fraction, &mut self.peer.repeats, around.now);

@@ -49,10 +49,10 @@ impl Viewer {
     }
 
     /// The peer has connected, with this round trip.
-    pub(crate) fn connected(&mut self, rtt: Option<Duration>, now: Instant) {
+    pub(crate) fn connected(&mut self, rtt: Option<Duration>) {
         self.connected = true;
         if let Some(rtt) = rtt {
-            self.pace.round_trip(rtt, now);
+            self.pace.idle_round_trip(rtt);
         }
     }
 
@@ -87,12 +87,7 @@ impl Viewer {
     /// How the link has been of late: a round trip, and the part of the packets that did not arrive.
     pub(crate) fn link(&mut self, rtt: Option<Duration>, lost: Option<f32>, repeats: &mut Repeats, now: Instant) {
         let before = (self.pace.is_narrow(), repeats.copies());
-        if let Some(rtt) = rtt {
-            self.pace.round_trip(rtt, now);
-        }
-        if let Some(lost) = lost {
-            self.pace.lost(lost);
-        }
+        self.pace.report(rtt, lost, now);
         if self.pace.is_narrow() {
             repeats.full(now);
         } else if let Some(lost) = lost.filter(|_| !self.pace.has_queue()) {
