@@ -226,7 +226,7 @@ impl Session {
                     counters.rtt_us.store(rtt.as_micros() as u64, Ordering::Relaxed);
                 }
                 if let Some(remote) = stats.remote {
-                    counters.lost.fetch_max(remote.packets_lost, Ordering::Relaxed);
+                    counters.lost.fetch_max(lost(remote.packets_lost), Ordering::Relaxed);
                 }
                 counters.retransmitted.store(self.peer.resent + self.peer.repeats.repeated, Ordering::Relaxed);
             }
@@ -280,5 +280,19 @@ impl Session {
                 viewer.leg.end(cause);
             }
         }
+    }
+}
+
+/// The cumulative number of packets lost of a report. It has a sign (RFC 3550 §6.4.1), which str0m reads as its highest bit:
+/// where more came than were sent, nothing was lost.
+fn lost(reported: u64) -> u64 {
+    if reported < 1 << 23 { reported } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn more_packets_than_were_sent_are_no_loss() {
+        assert_eq!([0, 7, 0x7f_ffff, 0x80_0000, 0xff_ffff].map(super::lost), [0, 7, 0x7f_ffff, 0, 0]);
     }
 }
