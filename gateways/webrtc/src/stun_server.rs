@@ -11,9 +11,9 @@ use patchbay_contract::network;
 
 use crate::stun::{self, MAGIC_COOKIE};
 
-/// Answers to one address (one /64 network for IPv6) per window.
+/// Answers to one address (one /64 network for IPv6) per window, by all workers together: ports spread an address over them.
 const ANSWERS_MAX: u32 = 20;
-/// Addresses that are answered per window.
+/// Addresses that a worker answers per window.
 const ADDRESSES_MAX: usize = 4_096;
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -22,13 +22,17 @@ const XOR_MAPPED_ADDRESS: [u8; 2] = [0, 0x20];
 
 /// See the module.
 pub(crate) struct StunServer {
+    /// Its share of the answers to one address.
+    answers_max: u32,
     since: Instant,
     answered: HashMap<IpAddr, u32>,
 }
 
 impl StunServer {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { since: now, answered: HashMap::new() }
+    /// One of so many workers'.
+    pub(crate) fn new(workers: usize, now: Instant) -> Self {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
+        Self { answers_max: (ANSWERS_MAX / workers).max(1), since: now, answered: HashMap::new() }
     }
 
     /// What to send back, if anything.
@@ -46,7 +50,7 @@ impl StunServer {
         }
         let count = self.answered.entry(address).or_insert(0);
         *count = count.saturating_add(1);
-        *count <= ANSWERS_MAX
+        *count <= self.answers_max
     }
 }
 
@@ -77,7 +81,7 @@ mod tests {
     #[test]
     fn addresses_are_masked_as_in_the_vectors_of_rfc_5769() {
         let now = Instant::now();
-        let mut server = StunServer::new(now);
+        let mut server = StunServer::new(1, now);
         let v4 = server.answer("192.0.2.1:32853".parse().unwrap(), &request(&[]), now).unwrap();
         assert_eq!(v4[..4], [1, 1, 0, 12]);
         assert_eq!(v4[20..], [0, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43]);
@@ -92,7 +96,7 @@ mod tests {
     #[test]
     fn only_plain_requests_are_answered() {
         let (now, from) = (Instant::now(), "192.0.2.1:1".parse().unwrap());
-        let mut server = StunServer::new(now);
+        let mut server = StunServer::new(1, now);
         let software = [0x80, 0x22, 0, 4, b't', b'e', b's', b't'];
         assert!(server.answer(from, &request(&software), now).is_some());
         let username = [0, 6, 0, 4, b'a', b':', b'b', b'c'];
@@ -106,12 +110,22 @@ mod tests {
     #[test]
     fn one_address_gets_few_answers_per_second_and_many_addresses_cost_bounded_memory() {
         let now = Instant::now();
-        let mut server = StunServer::new(now);
+        let mut server = StunServer::new(1, now);
         let mut ask = |from: SocketAddr, at| server.answer(from, &request(&[]), at).is_some();
         let answered = (0..100).filter(|port| ask(SocketAddr::new([192, 0, 2, 1].into(), *port), now)).count();
         assert_eq!(answered, ANSWERS_MAX as usize);
         let others = (0..5_000_u32).filter(|n| ask(SocketAddr::new((n + (10 << 24)).to_be_bytes().into(), 1), now)).count();
         assert_eq!(others, ADDRESSES_MAX - 1);
         assert!(ask("192.0.2.1:1".parse().unwrap(), now + WINDOW));
+    }
+
+    #[test]
+    fn workers_share_the_answers_to_an_address() {
+        let (now, from) = (Instant::now(), "192.0.2.1:1".parse().unwrap());
+        for (workers, answers) in [(1, 20), (2, 20), (8, 16), (64, 64)] {
+            let mut servers: Vec<_> = (0..workers).map(|_| StunServer::new(workers, now)).collect();
+            let answered = |server: &mut StunServer| (0..100).filter(|_| server.answer(from, &request(&[]), now).is_some()).count();
+            assert_eq!(servers.iter_mut().map(answered).sum::<usize>(), answers, "{workers} workers");
+        }
     }
 }

@@ -113,7 +113,7 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let (media, feeds) = (Arc::new(Signal::new()), Arc::new(Signal::new()));
-    let (remb_bps, stun) = (shared.remb_bps, shared.stun.then(|| StunServer::new(Instant::now())));
+    let (remb_bps, stun) = (shared.remb_bps, shared.stun.then(|| StunServer::new(shared.mailboxes.len(), Instant::now())));
     let mut worker = Worker {
         index,
         shared,
