@@ -50,7 +50,7 @@ pub struct HalfOpenPlace {
     number: u64,
     lost: CancellationToken,
     /// What it takes up of what its address may have.
-    _address: Option<Place>,
+    held: Mutex<Option<Place>>,
 }
 
 impl HalfOpen {
@@ -76,7 +76,7 @@ impl HalfOpen {
         if let Some(weakest) = weakest {
             weakest.cancel();
         }
-        HalfOpenPlace { owner: self.clone(), number, lost, _address: held }
+        HalfOpenPlace { owner: self.clone(), number, lost, held: Mutex::new(held) }
     }
 }
 
@@ -89,9 +89,11 @@ pub fn network(ip: IpAddr) -> IpAddr {
 }
 
 impl HalfOpenPlace {
-    /// Makes it nobody else's any more: the peer means it.
+    /// Makes it nobody else's any more: the peer means it. It counts for its address no longer.
     pub fn keep(&self) {
         self.owner.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(self.number);
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(held);
     }
 
     /// Whether it is somebody else's.
@@ -141,5 +143,14 @@ mod tests {
         assert!(!second.is_lost());
         let _fifth = enter(&all, "192.0.2.5");
         assert!(second.is_lost() && !first.is_lost());
+    }
+
+    #[test]
+    fn what_is_held_is_given_back_by_whoever_means_it() {
+        let seat = Arc::new(());
+        let place = HalfOpen::new(1).enter(None, Some(Box::new(seat.clone())));
+        assert_eq!(Arc::strong_count(&seat), 2);
+        place.keep();
+        assert_eq!(Arc::strong_count(&seat), 1);
     }
 }
