@@ -61,16 +61,15 @@ impl Directory {
     }
 
     /// Counts a new session in, or refuses it.
-    pub(crate) fn admit(self: &Arc<Self>, peer: Option<IpAddr>, sessions_max: usize) -> Result<Admission, Refusal> {
+    pub(crate) fn admit(self: &Arc<Self>, sessions_max: usize) -> Result<Admission, Refusal> {
         let sessions = self.sessions.fetch_add(1, Ordering::Relaxed);
-        let mut admission = Admission { directory: self.clone(), half_open: None };
+        let admission = Admission { directory: self.clone(), half_open: None };
         if sessions >= sessions_max {
             return Err(Refusal::new(
                 Code::TooMany,
                 format!("{sessions_max} WebRTC sessions are open (webrtc.sessions_max); try again later"),
             ));
         }
-        admission.half_open = Some(self.half_open.enter(peer, None));
         Ok(admission)
     }
 
@@ -110,11 +109,16 @@ impl Directory {
 /// One session's place in the counts; given back on drop.
 pub(crate) struct Admission {
     directory: Arc<Directory>,
-    /// Until it has connected.
+    /// From its answer until it has connected.
     half_open: Option<HalfOpenPlace>,
 }
 
 impl Admission {
+    /// The session is answered, and it is the turn of `peer` now.
+    pub(crate) fn answered(&mut self, peer: Option<IpAddr>) {
+        self.half_open = Some(self.directory.half_open.enter(peer, None));
+    }
+
     /// The session has connected.
     pub(crate) fn connected(&mut self) {
         self.half_open = None;
@@ -139,13 +143,15 @@ mod tests {
     #[test]
     fn half_open_sessions_make_room_and_all_are_capped_and_given_back() {
         let directory = Directory::new(1);
-        let mut first = directory.admit(None, 3).ok().unwrap();
+        let [mut first, mut second, mut third, waiting] = [(); 4].map(|()| directory.admit(4).ok().unwrap());
+        first.answered(None);
         first.connected();
-        let second = directory.admit(None, 3).ok().unwrap();
-        let third = directory.admit(None, 3).ok().unwrap();
-        assert_eq!([&first, &second, &third].map(Admission::is_lost), [false, true, false]);
-        assert_eq!(directory.admit(None, 3).err().unwrap().code, Code::TooMany);
-        drop((first, second, third));
+        second.answered(None);
+        assert!(!second.is_lost(), "who waits for its answer takes nobody's place");
+        third.answered(None);
+        assert_eq!([&first, &second, &third, &waiting].map(Admission::is_lost), [false, true, false, false]);
+        assert_eq!(directory.admit(4).err().unwrap().code, Code::TooMany);
+        drop((first, second, third, waiting));
         assert_eq!(directory.sessions.load(Ordering::Relaxed), 0);
     }
 

@@ -111,8 +111,8 @@ impl Gateway {
     }
 
     /// Counts a new session in, or refuses it.
-    pub(crate) fn admit(&self, peer: Option<SocketAddr>) -> Result<Admission, Refusal> {
-        self.shared.directory.admit(peer.map(|peer| peer.ip()), self.config.sessions_max)
+    pub(crate) fn admit(&self) -> Result<Admission, Refusal> {
+        self.shared.directory.admit(self.config.sessions_max)
     }
 
     /// The worker of the next session.

@@ -131,7 +131,7 @@ fn read_offer(request: &Request, body: &[u8], role: Role) -> Result<Offer, Refus
 
 async fn publish(app: App, stream: StreamName, request: Request, body: Bytes) -> Result<Response, Refusal> {
     let offer = read_offer(&request, &body, Role::Publish)?;
-    let admission = app.admit(request.peer)?;
+    let admission = app.admit()?;
     let kind = app.hub.kind_of(&stream, EndpointKind::Webrtc);
     let grant = app.hub.publish(PublishRequest { stream, kind, caller: request.caller("whip") }).await?;
     open(&app, (Role::Publish, &offer), Grant::Publish(grant), admission, &request)
@@ -139,7 +139,7 @@ async fn publish(app: App, stream: StreamName, request: Request, body: Bytes) ->
 
 async fn play(app: App, stream: StreamName, request: Request, body: Bytes) -> Result<Response, Refusal> {
     let offer = read_offer(&request, &body, Role::Play)?;
-    let admission = app.admit(request.peer)?;
+    let admission = app.admit()?;
     let kind = app.hub.kind_of(&stream, EndpointKind::Webrtc);
     let sink = sink(kind, &offer, app.config.h264_strict_profile);
     let leg = app.hub.play(PlayRequest { stream, sink, caller: request.caller("whep"), wait: request.wait }).await?;
@@ -161,7 +161,7 @@ fn sink(kind: EndpointKind, offer: &Offer, strict: bool) -> Sink {
 }
 
 /// Answers an offer the hub has granted, and hands the session to a worker.
-fn open(app: &App, (role, offer): (Role, &Offer), grant: Grant, admission: Admission, request: &Request) -> Result<Response, Refusal> {
+fn open(app: &App, (role, offer): (Role, &Offer), grant: Grant, mut admission: Admission, request: &Request) -> Result<Response, Refusal> {
     let (peer, answer, ufrag) = match Peer::answer(&app.identity, offer, role, Instant::now()) {
         Ok(answered) => answered,
         Err(refusal) => {
@@ -169,6 +169,7 @@ fn open(app: &App, (role, offer): (Role, &Offer), grant: Grant, admission: Admis
             return Err(refusal);
         }
     };
+    admission.answered(request.peer.map(|peer| peer.ip()));
     let (key, worker, number) = (SessionKey::random(), app.pick_worker(), grant.number());
     let token = request.credentials.token().map(str::to_owned);
     let card = Card { worker, ufrag, remote_ufrag: offer.ufrag.clone(), restarts: 0, token };

@@ -188,3 +188,17 @@ fn a_session_that_never_connects_is_taken_back() {
     let mut viewer = Client::open(&whep, Direction::RecvOnly);
     viewer.connect();
 }
+
+#[test]
+fn a_player_that_waits_for_the_hub_takes_nobodys_place() {
+    let server = Server::with(patchbay_webrtc::Config { workers: 1, half_open_max: 1, ..Default::default() });
+    *server.hub.slow.lock().unwrap() = Some(("live/slow".parse().unwrap(), Duration::from_secs(2)));
+    assert_eq!(post(&server.url("/whep/live/a?wait=1"), "application/sdp", OFFER).status(), 201);
+    let slow = server.url("/whep/live/slow?wait=1");
+    let waiting = std::thread::spawn(move || post(&slow, "application/sdp", OFFER).status());
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(server.hub.ended.lock().unwrap().is_empty());
+    assert_eq!(waiting.join().unwrap(), 201);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(server.hub.ended.lock().unwrap().len(), 1, "it is answered, and has the place");
+}

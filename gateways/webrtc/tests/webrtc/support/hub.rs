@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use std::time::Duration;
 use patchbay_bus::{Bus, Change, Feed, FeedValue, Observer, Point, StreamName, Track};
 use patchbay_contract::{Answer, Cause, Closer, Code, Counters, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal};
 use patchbay_media::Kind;
@@ -22,6 +23,8 @@ pub struct PassHub {
     /// Of every session that plays, in order.
     pub played: Mutex<Vec<Arc<Counters>>>,
 }
+    /// How long it takes to decide on a player of this stream.
+    pub slow: Mutex<Option<(StreamName, Duration)>>,
 
 struct Refeed {
     bus: Weak<Bus>,
@@ -57,7 +60,7 @@ impl PassHub {
     pub fn new() -> Arc<Self> {
         let (bus, feeds) = (Bus::new(), Arc::new(Mutex::new(Vec::new())));
         bus.observe(Arc::new(Refeed { bus: Arc::downgrade(&bus), feeds: feeds.clone() }));
-        Arc::new(Self { bus, feeds, next: AtomicU64::new(1), ended: Arc::default(), played: Mutex::default() })
+        Arc::new(Self { bus, feeds, next: AtomicU64::new(1), ended: Arc::default(), played: Mutex::default(), slow: Mutex::default() })
     }
 
     /// Turns the video of all feeds of a stream to another track.
@@ -95,7 +98,11 @@ impl Hub for PassHub {
             }
             let feed = Arc::new(Feed::default());
             feed.set(current(&self.bus, &request.stream));
+        let slow = self.slow.lock().unwrap().clone().filter(|(stream, _)| *stream == request.stream);
             self.feeds.lock().unwrap().push((request.stream.clone(), Arc::downgrade(&feed)));
+            if let Some((_, pause)) = slow {
+                tokio::time::sleep(pause).await;
+            }
             let id = self.next.fetch_add(1, Ordering::Relaxed);
             let closer = self.closer(request.caller.protocol);
             let counters = Arc::new(Counters::default());
