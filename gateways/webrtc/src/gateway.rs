@@ -181,9 +181,7 @@ impl patchbay_contract::Gateway for Gateway {
             };
             let listening = async {
                 match idle.listener {
-                    Some(listener) => {
-                        listener.run(self.shared.clone(), self.hub.clone(), self.config.half_open_max, shutdown.clone()).await
-                    }
+                    Some(listener) => listener.run(self.shared.clone(), self.config.half_open_max, shutdown.clone()).await,
                     None => Ok(()),
                 }
             };

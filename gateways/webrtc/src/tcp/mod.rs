@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use patchbay_contract::{HalfOpen, HalfOpenPlace, Hub};
+use patchbay_contract::{HalfOpen, HalfOpenPlace};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -90,13 +90,7 @@ impl Listener {
     }
 
     /// Serves connections until `shutdown`; those of sessions end with them.
-    pub(crate) async fn run(
-        self,
-        shared: Arc<Shared>,
-        hub: Arc<dyn Hub>,
-        half_open_max: usize,
-        shutdown: CancellationToken,
-    ) -> io::Result<()> {
+    pub(crate) async fn run(self, shared: Arc<Shared>, half_open_max: usize, shutdown: CancellationToken) -> io::Result<()> {
         let listener = TcpListener::from_std(self.0)?;
         let half_open = HalfOpen::new(half_open_max);
         let mut connections = JoinSet::new();
@@ -105,13 +99,11 @@ impl Listener {
                 () = shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((socket, remote)) => match hub.connect(remote) {
-                        Ok(held) => {
-                            let place = half_open.enter(Some(remote.ip()), held);
-                            connections.spawn(serve(socket, remote, place, shared.clone()));
-                        }
-                        Err(refusal) => tracing::debug!(%remote, %refusal, "connection refused"),
-                    },
+                    // No limit per address: a class behind one NAT connects at once, and `HalfOpen` is fair.
+                    Ok((socket, remote)) => {
+                        let place = half_open.enter(Some(remote.ip()), None);
+                        connections.spawn(serve(socket, remote, place, shared.clone()));
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
                         sleep(ACCEPT_PAUSE).await;

@@ -1,12 +1,13 @@
 //! A hub that passes everything: the real bus, no rules, no transcoding, no authorisation.
 #![allow(dead_code, reason = "shared by tests, bench and example, each of which uses a part")]
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-
 use std::time::Duration;
+
 use patchbay_bus::{Bus, Change, Feed, FeedValue, Observer, Point, StreamName, Track};
-use patchbay_contract::{Answer, Cause, Closer, Code, Counters, Hub, Leg, PlayRequest, Publication, PublishRequest, Refusal};
+use patchbay_contract::{Answer, Cause, Closer, Code, Counters, Hub, Leg, Place, PlayRequest, Publication, PublishRequest, Refusal};
 use patchbay_media::Kind;
 use patchbay_rules::EndpointKind;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +23,9 @@ pub struct PassHub {
     pub ended: Arc<Mutex<Vec<(&'static str, Cause)>>>,
     /// Of every session that plays, in order.
     pub played: Mutex<Vec<Arc<Counters>>>,
-}
     /// How long it takes to decide on a player of this stream.
     pub slow: Mutex<Option<(StreamName, Duration)>>,
+}
 
 struct Refeed {
     bus: Weak<Bus>,
@@ -82,6 +83,11 @@ impl PassHub {
 }
 
 impl Hub for PassHub {
+    /// WebRTC connections are bounded by the gateway, however many come from one address.
+    fn connect(&self, peer: SocketAddr) -> Result<Option<Place>, Refusal> {
+        Err(Refusal::new(Code::AddressLimit, format!("{peer} has its connections")))
+    }
+
     fn publish(&self, request: PublishRequest) -> Answer<'_, Publication> {
         Box::pin(async move {
             let publisher = self.bus.publish(request.stream)?;
@@ -92,17 +98,17 @@ impl Hub for PassHub {
     }
 
     fn play(&self, request: PlayRequest) -> Answer<'_, Leg> {
+        let slow = self.slow.lock().unwrap().clone().filter(|(stream, _)| *stream == request.stream);
         Box::pin(async move {
+            if let Some((_, pause)) = slow {
+                tokio::time::sleep(pause).await;
+            }
             if self.bus.get(&request.stream).is_none() && !request.wait {
                 return Err(Refusal::new(Code::StreamNotFound, format!("nobody publishes {}", request.stream)));
             }
             let feed = Arc::new(Feed::default());
             feed.set(current(&self.bus, &request.stream));
-        let slow = self.slow.lock().unwrap().clone().filter(|(stream, _)| *stream == request.stream);
             self.feeds.lock().unwrap().push((request.stream.clone(), Arc::downgrade(&feed)));
-            if let Some((_, pause)) = slow {
-                tokio::time::sleep(pause).await;
-            }
             let id = self.next.fetch_add(1, Ordering::Relaxed);
             let closer = self.closer(request.caller.protocol);
             let counters = Arc::new(Counters::default());
