@@ -2,16 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::framing;
+use super::{GOODBYE_MAX, framing};
 
 /// What media may make wait: about a quarter of a second of it. What comes later waits as frames, which can be left out whole.
 const MEDIA_MAX: usize = 64 << 10;
@@ -25,40 +25,41 @@ pub(crate) struct Connection {
     pub(crate) remote: SocketAddr,
     /// Ours.
     pub(crate) local: SocketAddr,
-    queue: Mutex<Queue>,
+    /// Frames.
+    queue: Mutex<Vec<u8>>,
     /// Bytes that the kernel has not taken.
     unsent: AtomicUsize,
+    /// Something was pushed since the last flush.
+    pushed: AtomicBool,
     wake: Notify,
     proved: CancellationToken,
-}
-
-#[derive(Default)]
-struct Queue {
-    frames: Vec<u8>,
-    closing: bool,
+    closing: CancellationToken,
 }
 
 impl Connection {
     pub(crate) fn new(remote: SocketAddr, local: SocketAddr) -> Arc<Self> {
-        let (queue, unsent, wake, proved) = Default::default();
-        Arc::new(Self { remote, local, queue, unsent, wake, proved })
+        let (queue, unsent, pushed, wake, proved, closing) = Default::default();
+        Arc::new(Self { remote, local, queue, unsent, pushed, wake, proved, closing })
     }
 
     /// Makes a datagram wait for [`Self::flush`]; `false` when there is no room.
     pub(crate) fn push(&self, datagram: &[u8]) -> bool {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.closing || self.unsent.load(Ordering::Relaxed) + datagram.len() > QUEUE_MAX {
+        if self.closing.is_cancelled() || self.unsent.load(Ordering::Relaxed) + datagram.len() > QUEUE_MAX {
             return false;
         }
-        let before = queue.frames.len();
-        let taken = framing::append(&mut queue.frames, datagram);
-        self.unsent.fetch_add(queue.frames.len() - before, Ordering::Relaxed);
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = queue.len();
+        let taken = framing::append(&mut queue, datagram);
+        self.unsent.fetch_add(queue.len() - before, Ordering::Relaxed);
+        self.pushed.store(true, Ordering::Relaxed);
         taken
     }
 
-    /// Lets what waits go.
+    /// Lets what was pushed go.
     pub(crate) fn flush(&self) {
-        self.wake.notify_one();
+        if self.pushed.swap(false, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
     }
 
     /// Bytes of media that may be made to wait now.
@@ -76,22 +77,31 @@ impl Connection {
         self.proved.run_until_cancelled(patience).await.is_none()
     }
 
-    /// Ends it once what waits has gone.
+    /// Ends it once what waits has gone, which is to be soon.
     pub(crate) fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).closing = true;
-        self.flush();
+        self.closing.cancel();
+        self.wake.notify_one();
     }
 
     /// Writes what is pushed, until it is closed.
     pub(super) async fn write(&self, socket: &TcpStream) -> io::Result<()> {
+        let overdue = async {
+            self.closing.cancelled().await;
+            sleep(GOODBYE_MAX).await;
+        };
+        tokio::select! {
+            written = self.write_batches(socket) => written,
+            () = overdue => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    async fn write_batches(&self, socket: &TcpStream) -> io::Result<()> {
         let mut batch = Vec::new();
         loop {
             self.wake.notified().await;
-            let closing = {
-                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-                std::mem::swap(&mut batch, &mut queue.frames);
-                queue.closing
-            };
+            // Before the queue is looked at: nothing is pushed after it.
+            let closing = self.closing.is_cancelled();
+            std::mem::swap(&mut batch, &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
             self.write_all(socket, &batch).await?;
             batch.clear();
             if closing {
@@ -148,8 +158,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_reads_nothing_costs_a_bounded_queue() {
+    async fn a_peer_that_reads_nothing_costs_a_bounded_queue_and_little_time_after_the_end() {
         let (ours, _peer, connection) = pair().await;
+        let mut write = std::pin::pin!(connection.write(&ours));
         let writer = async {
             while connection.room() > 0 || connection.push(&[0; 1_200]) {
                 connection.push(&[0; 1_200]);
@@ -159,10 +170,27 @@ mod tests {
         };
         tokio::select! {
             () = writer => {}
-            ended = connection.write(&ours) => panic!("{ended:?}"),
+            ended = &mut write => panic!("{ended:?}"),
         }
         assert_eq!(connection.room(), 0);
         let waiting = connection.unsent.load(Ordering::Relaxed);
         assert!((MEDIA_MAX..=QUEUE_MAX + 2).contains(&waiting), "{waiting}");
+        connection.close();
+        let ended = timeout(STALL / 2, write).await.expect("no stall is waited for");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn the_writer_is_woken_for_what_was_pushed_and_not_again() {
+        let (_ours, _peer, connection) = pair().await;
+        let is_woken = async || timeout(Duration::from_millis(10), connection.wake.notified()).await.is_ok();
+        connection.flush();
+        assert!(!is_woken().await);
+        assert!(connection.push(b"one"));
+        connection.flush();
+        connection.flush();
+        assert!(is_woken().await);
+        connection.flush();
+        assert!(!is_woken().await);
     }
 }
