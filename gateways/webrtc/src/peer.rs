@@ -181,9 +181,25 @@ impl Peer {
     /// A connection has ended: what was nominated with it is so no longer.
     pub(crate) fn lost(&mut self, connection: &Arc<Connection>) {
         if self.links.remove(connection) {
-            let (proto, kind) = (Protocol::Tcp, CandidateKind::PeerReflexive);
-            let candidate = Candidate::from_parts("0".into(), 1, proto, 1, connection.remote, kind, None, None, None);
-            self.rtc.direct_api().invalidate_candidate(&candidate);
+            self.forget(connection.remote);
+        }
+    }
+
+    fn forget(&mut self, remote: SocketAddr) {
+        let (proto, kind) = (Protocol::Tcp, CandidateKind::PeerReflexive);
+        let candidate = Candidate::from_parts("0".into(), 1, proto, 1, remote, kind, None, None, None);
+        self.rtc.direct_api().invalidate_candidate(&candidate);
+    }
+
+    /// str0m has answered a check that came over TCP from `remote`.
+    fn adopt(&mut self, remote: SocketAddr) {
+        if !self.links.adopt(remote) {
+            return;
+        }
+        self.paths_seen += 1;
+        let used = self.sends.filter(|(proto, _)| *proto == Protocol::Tcp).map(|(_, remote)| remote);
+        if let Some(evicted) = self.links.evict(used) {
+            self.forget(evicted);
         }
     }
 
@@ -256,8 +272,9 @@ impl Peer {
                 self.repeats.sent(path, contents, now);
             }
         } else {
-            // str0m answers a check of a connection that is new.
-            self.paths_seen += u32::from(is_check && self.links.adopt(destination));
+            if is_check {
+                self.adopt(destination);
+            }
             let taken = self.links.to(destination).is_some_and(|link| link.push(contents));
             out.crowded += u64::from(!taken);
         }

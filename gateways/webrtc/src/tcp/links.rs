@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Connection;
 
-/// Connections of a session; the oldest makes room.
+/// Connections of a session.
 const LINKS_MAX: usize = 4;
 
 /// A connection that has proved itself; closed when it is let go.
@@ -43,11 +43,17 @@ impl Links {
         let Some(connection) = self.arriving.take_if(|connection| connection.remote == remote) else { return false };
         connection.prove();
         self.proved.retain(|link| link.0.remote != remote);
-        if self.proved.len() == LINKS_MAX {
-            self.proved.remove(0);
-        }
         self.proved.push(Link(connection));
         true
+    }
+
+    /// Ends the oldest connection but the one to `used` if there is one too many. Returns where it led.
+    pub(crate) fn evict(&mut self, used: Option<SocketAddr>) -> Option<SocketAddr> {
+        if self.proved.len() <= LINKS_MAX {
+            return None;
+        }
+        let oldest = self.proved.iter().position(|link| Some(link.0.remote) != used)?;
+        Some(self.proved.remove(oldest).0.remote)
     }
 
     /// The connection to `remote`.
@@ -66,5 +72,24 @@ impl Links {
     pub(crate) fn flush(&mut self) {
         self.arriving = None;
         self.proved.iter().for_each(|link| link.0.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_that_media_does_not_use_makes_room() {
+        let mut links = Links::default();
+        let remotes: Vec<SocketAddr> = (1..=6).map(|port| ([192, 0, 2, 1], port).into()).collect();
+        let mut arrive = |remote: SocketAddr, used| {
+            links.admit(&Connection::new(remote, ([192, 0, 2, 2], 1).into()), true);
+            assert!(links.adopt(remote));
+            links.evict(used)
+        };
+        let evicted: Vec<_> = remotes.iter().map(|remote| arrive(*remote, Some(remotes[0]))).collect();
+        assert_eq!(evicted, [None, None, None, None, Some(remotes[1]), Some(remotes[2])]);
+        assert!(links.to(remotes[0]).is_some() && links.to(remotes[1]).is_none());
     }
 }
