@@ -28,8 +28,10 @@ use crate::tcp::{Arrival, Payload, framing};
 
 /// Commands and strayed datagrams that may wait for a worker.
 const MAILBOX: usize = 1_024;
-/// Reads of TCP connections that may wait for a worker; their tasks wait for room. And what is taken of them in one turn.
+/// Reads of TCP connections that may wait for a worker; their tasks wait for room.
 const ARRIVALS: usize = 64;
+/// Datagrams of TCP connections after which the reads that are left wait for the next turn.
+const ARRIVED_PER_TURN: usize = 512;
 /// Batches read before sessions get their turn.
 const BATCHES_PER_TURN: usize = 8;
 /// How often silence and cancellation are looked for.
@@ -152,10 +154,7 @@ pub(crate) async fn run(
         for command in first.into_iter().chain(commands) {
             worker.command(command);
         }
-        let arrivals = std::iter::from_fn(|| mailbox.arrivals.try_recv().ok()).take(ARRIVALS);
-        for arrival in arrived.into_iter().chain(arrivals) {
-            worker.arrival(arrival, Instant::now());
-        }
+        worker.arrivals(arrived, &mut mailbox.arrivals);
         news.media |= media.take();
         news.feeds |= feeds.take();
         worker.turn(news);
@@ -261,16 +260,34 @@ impl Worker {
         }
     }
 
-    /// What a TCP connection has brought.
-    fn arrival(&mut self, Arrival { key, connection, payload }: Arrival, now: Instant) {
+    /// What TCP connections have brought, as much as a turn has time for.
+    fn arrivals(&mut self, first: Option<Arrival>, waiting: &mut mpsc::Receiver<Arrival>) {
+        let (mut next, mut taken) = (first, 0);
+        while taken < ARRIVED_PER_TURN {
+            let Some(arrival) = next.take().or_else(|| waiting.try_recv().ok()) else { break };
+            taken += self.arrival(arrival, Instant::now());
+        }
+    }
+
+    /// What a TCP connection has brought. Returns how much that was.
+    fn arrival(&mut self, Arrival { key, connection, payload }: Arrival, now: Instant) -> usize {
+        let mut taken = 0;
         match payload {
-            Payload::Frames(frames) => framing::datagrams(&frames)
-                .for_each(|datagram| self.with(key, now, |session, around| session.receive(Way::Tcp(&connection), datagram, around))),
-            Payload::End => self.with(key, now, |session, around| session.lost(&connection, around)),
+            Payload::Frames(frames) => {
+                for datagram in framing::datagrams(&frames) {
+                    self.with(key, now, |session, around| session.receive(Way::Tcp(&connection), datagram, around));
+                    taken += 1;
+                }
+            }
+            Payload::End => {
+                self.with(key, now, |session, around| session.lost(&connection, around));
+                taken += 1;
+            }
         }
         if !self.sessions.contains_key(&key) {
             connection.close();
         }
+        taken
     }
 
     /// Gives what the bus has to the viewers.

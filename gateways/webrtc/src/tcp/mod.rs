@@ -60,7 +60,7 @@ enum Fault {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Frame(#[from] framing::TooLong),
+    Frame(#[from] framing::BadLength),
     #[error("the first datagram is no ICE check of a session here")]
     Stranger,
     #[error("no valid ICE check within {} s, or made room for others", PATIENCE.as_secs())]
