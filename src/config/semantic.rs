@@ -88,6 +88,7 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
         }));
     }
     problems.extend(auth::problems(&config.auth).into_iter().map(|(key, why)| refuse(key.into(), why)));
+    problems.extend(config.rtmp.bad_reconnect_url().map(|why| refuse("rtmp.reconnect_url".into(), why)));
     problems.extend(bad_directive(&config.log.level).map(|why| refuse("log.level".into(), why)));
     let origins = config.http.cors_origins.iter().enumerate().filter(|(_, origin)| !is_origin(origin));
     problems.extend(origins.map(|(i, origin)| {

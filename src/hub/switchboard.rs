@@ -277,6 +277,10 @@ impl Hub for HubHandle {
         Box::pin(async { self.noted("play", self.0.clone().play_now(request).await) })
     }
 
+    fn is_draining(&self) -> bool {
+        self.0.draining.is_cancelled()
+    }
+
     fn kind_of(&self, stream: &StreamName, usual: EndpointKind) -> EndpointKind {
         self.0.routes().kind_of(stream, usual)
     }

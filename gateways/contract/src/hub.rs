@@ -71,6 +71,11 @@ pub trait Hub: Send + Sync + 'static {
     /// Attaches a sink to a stream: plans, starts what must be transcoded, and opens a ledger row.
     fn play(&self, request: PlayRequest) -> Answer<'_, Leg>;
 
+    /// Whether sessions that are to end are so because the process is about to stop: a peer may be told where to go on.
+    fn is_draining(&self) -> bool {
+        false
+    }
+
     /// The kind a name belongs to when it comes in, or is played, over a protocol whose usual kind is `usual`
     /// (routes may say `miniprogram` or `cdn` for RTMP).
     fn kind_of(&self, stream: &StreamName, usual: EndpointKind) -> EndpointKind;

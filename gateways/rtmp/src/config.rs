@@ -10,6 +10,8 @@ use patchbay_inbound::{Listen, Tls};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::proto::url::RtmpUrl;
+
 /// RTMP publishing, playing and pushing; HTTP-FLV and WebSocket-FLV.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -49,6 +51,11 @@ pub struct Config {
     /// A viewer that takes no byte for this long is disconnected, seconds.
     #[schemars(range(min = 1, max = 600))]
     pub slow_cut_s: u32,
+    /// Where publishers and players are sent when the process is about to stop, `rtmp://HOST[:PORT]` or the same with
+    /// `rtmps://`; their application and stream stay the same. Asked are those who announce that they obey (enhanced RTMP,
+    /// `capsEx` 1); without this key they are asked to connect to the address they know.
+    #[schemars(example = "rtmp://other.example.org")]
+    pub reconnect_url: Option<String>,
 }
 
 impl Default for Config {
@@ -66,6 +73,7 @@ impl Default for Config {
             coalesce_ms: 20,
             lag_max_ms: 3_000,
             slow_cut_s: 10,
+            reconnect_url: None,
         }
     }
 }
@@ -75,6 +83,17 @@ impl Config {
     pub fn ports(&self) -> Listen<'_> {
         let tls = |address| Tls { address, chain: self.tls_cert_file.as_deref(), key: self.tls_key_file.as_deref(), protocols: &[] };
         Listen { section: "rtmp", plain: self.listen, tls: self.tls_listen.map(tls) }
+    }
+
+    /// What is wrong with `reconnect_url`.
+    pub fn bad_reconnect_url(&self) -> Option<String> {
+        let text = self.reconnect_url.as_deref()?;
+        let server = text.split_once("://").map(|(_, server)| server).filter(|server| !server.contains(['/', '?', '#']));
+        let expected = "expected rtmp://HOST[:PORT] or rtmps://HOST[:PORT]";
+        if server.is_none() {
+            return Some(format!("{expected} and nothing behind it"));
+        }
+        RtmpUrl::parse(&format!("{text}/app/stream")).err().map(|why| format!("{expected}: {why}"))
     }
 
     pub(crate) fn handshake_timeout(&self) -> Duration {

@@ -4,6 +4,8 @@ use patchbay_bus::{BadName, StreamName};
 use patchbay_contract::{Code, Credentials, Refusal};
 use patchbay_rules::EndpointKind;
 
+use crate::proto::server::Connect;
+
 /// The kinds of endpoint that speak RTMP and FLV.
 const KINDS: [EndpointKind; 3] = [EndpointKind::Rtmp, EndpointKind::Miniprogram, EndpointKind::Cdn];
 /// Longest software name that is kept, bytes.
@@ -27,6 +29,12 @@ fn password(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     let (user_info, _) = rest.split('/').next()?.rsplit_once('@')?;
     user_info.split_once(':').map(|(_, password)| password)
+}
+
+/// What `connect` would say as its tcUrl at another server, `rtmp://HOST[:PORT]`.
+pub(crate) fn tc_url(server: &str, connect: &Connect) -> String {
+    let (app, query) = (&connect.app, &connect.query);
+    if query.is_empty() { format!("{server}/{app}") } else { format!("{server}/{app}?{query}") }
 }
 
 /// The kind of endpoint that a peer says it is, in one of `queries` (`kind=`).
@@ -81,6 +89,14 @@ mod tests {
         assert_eq!(token(&["", "token=t"], "rtmp://u:p@h/live").as_deref(), Some("t"));
         assert_eq!(token(&["", ""], "rtmp://u:p@h/live").as_deref(), Some("p"));
         assert_eq!(token(&["key="], "rtmp://h/live:a@b"), None);
+    }
+
+    #[test]
+    fn a_peer_finds_its_application_at_another_server() {
+        let mut connect = Connect { app: "live/inst".into(), ..Connect::default() };
+        assert_eq!(tc_url("rtmp://b:1936", &connect), "rtmp://b:1936/live/inst");
+        connect.query = "key=k".into();
+        assert_eq!(tc_url("rtmp://b:1936", &connect), "rtmp://b:1936/live/inst?key=k");
     }
 
     #[test]

@@ -88,6 +88,47 @@ async fn a_player_that_is_kicked_amid_a_message_gets_the_rest_and_a_goodbye() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_end_peers_are_sent_elsewhere_and_have_time_to_go() {
+    let reconnect_url = Some("rtmp://other:1936".into());
+    let gateway = Running::start(Config { reconnect_url, lag_max_ms: 60_000, ..Config::default() }, None).await;
+    let mut source = Client::started(gateway.rtmp, "live/fat", Mode::Publish).await.unwrap();
+    source.session.send_video(0, &avcc()).unwrap();
+    source.session.send_video(0, &picture(true)).unwrap();
+    source.flush().await;
+    gateway.hub.wait_live("live/fat", 1).await;
+    let mut player = Client::started(gateway.rtmp, "live/fat", Mode::Play).await.unwrap();
+    player.video_frame().await;
+    gateway.hub.drain();
+    let request = ClientEvent::ReconnectRequest { tc_url: Some("rtmp://other:1936/live".into()) };
+    assert_eq!(source.next().await.unwrap().as_ref(), Some(&request));
+    assert_eq!(player.next().await.unwrap(), Some(request));
+    // Until they leave they are served as before.
+    source.session.send_video(40, &picture(false)).unwrap();
+    source.flush().await;
+    assert_eq!(player.video_frame().await.0, 40);
+    drop(player);
+    wait_for("the player's leave", Duration::from_secs(2), || gateway.hub.causes("play") == ["closed"]).await;
+    // Who stays all the same is let go.
+    let begun = Instant::now();
+    let error = source.next().await.expect_err("told that it ends");
+    assert!(matches!(&error, Error::Refused { code, .. } if code == "NetStream.Publish.Denied"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(gateway.hub.causes("publish"), ["draining"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateways_end_waits_for_nobody_who_was_asked_to_leave() {
+    let gateway = Running::start(Config::default(), None).await;
+    let mut source = Client::started(gateway.rtmp, "live/a", Mode::Publish).await.unwrap();
+    gateway.hub.drain();
+    assert_eq!(source.next().await.unwrap(), Some(ClientEvent::ReconnectRequest { tc_url: None }));
+    gateway.shutdown.cancel();
+    let begun = Instant::now();
+    source.next().await.expect_err("told that it ends");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decision_that_takes_long_is_not_the_peers_silence() {
     let gateway = Running::start(Config { handshake_timeout_s: 1, ..Config::default() }, None).await;
     gateway.hub.seen().thinks = Duration::from_millis(2_500);
@@ -133,6 +174,15 @@ fn avcc() -> Bytes {
     Bytes::copy_from_slice(&file[at..at + size])
 }
 
+/// A picture of 200 kB.
+fn picture(key: bool) -> Vec<u8> {
+    let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+    body.extend(200_000u32.to_be_bytes());
+    body.push(if key { 0x65 } else { 0x41 });
+    body.resize(9 + 200_000, 0x55);
+    body
+}
+
 /// 25 pictures of 200 kB a second, each fifth a key frame: 5 MB/s, more than socket buffers hold for long.
 async fn feed_fat(source: &mut Client) {
     source.session.send_video(0, &avcc()).unwrap();
@@ -140,11 +190,7 @@ async fn feed_fat(source: &mut Client) {
     for i in 0u32.. {
         ticks.tick().await;
         let key = i % 5 == 0;
-        let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0];
-        body.extend(200_000u32.to_be_bytes());
-        body.push(if key { 0x65 } else { 0x41 });
-        body.resize(9 + 200_000, 0x55);
-        source.session.send_video(i * 40, &body).unwrap();
+        source.session.send_video(i * 40, &picture(key)).unwrap();
         source.flush().await;
     }
 }

@@ -151,6 +151,19 @@ fn refusals_reach_the_client_in_the_servers_words() {
 }
 
 #[test]
+fn a_client_of_ours_is_asked_to_connect_again_and_hears_where() {
+    for (mode, tc_url) in [(Mode::Publish, Some("rtmp://other/live")), (Mode::Play, None)] {
+        let mut pair = Pair::new("rtmp://h/live/a", mode, 9);
+        pair.run().unwrap();
+        assert!(pair.server.request_reconnect(tc_url, "about to stop"));
+        pair.run().unwrap();
+        let tc_url = tc_url.map(str::to_owned);
+        assert_eq!(pair.at_client.last(), Some(&ClientEvent::ReconnectRequest { tc_url }));
+        assert!(pair.client.is_started(), "it goes on until it leaves");
+    }
+}
+
+#[test]
 fn media_before_the_start_is_refused() {
     let mut pair = Pair::new("rtmp://h/live/a", Mode::Publish, 500);
     assert_eq!(pair.client.send_audio(0, &[1]), Err(Error::NotReady));
@@ -230,6 +243,24 @@ fn codecs_are_told_to_those_who_name_theirs_only() {
     plain.send(0, Body::Command(connect)).unwrap();
     let answer = String::from_utf8_lossy(&plain.server.take_output()).into_owned();
     assert!(answer.contains("NetConnection.Connect.Success") && !answer.contains("fourCcList"), "{answer}");
+}
+
+/// Byte by byte as the enhanced RTMP specification (v2, "Reconnect Request") has it: a command on the connection's own stream.
+#[test]
+fn only_those_who_obey_are_asked_to_connect_again() {
+    for (caps_ex, asked) in [(Value::Number(1.0), true), (Value::Number(3.0), true), (Value::Number(2.0), false), (Value::Null, false)] {
+        let mut raw = Raw::new();
+        let mut connect = Command::new("connect", 1.0, vec![]);
+        connect.object = Value::object([("app", Value::string("live")), ("capsEx", caps_ex)]);
+        raw.send(0, Body::Command(connect)).unwrap();
+        raw.server.take_output();
+        assert_eq!(raw.server.request_reconnect(Some("rtmp://b/live"), "bye"), asked);
+        let info = b"\x03\0\x05level\x02\0\x06status\0\x04code\x02\0\x26NetConnection.Connect.ReconnectRequest\
+            \0\x0bdescription\x02\0\x03bye\0\x05tcUrl\x02\0\x0drtmp://b/live\0\0\x09";
+        let body = [&b"\x02\0\x08onStatus\0\0\0\0\0\0\0\0\0\x05"[..], info].concat();
+        let message = [&[3, 0, 0, 0, 0, 0, body.len() as u8, type_id::COMMAND, 0, 0, 0, 0], &body[..]].concat();
+        assert_eq!(raw.server.take_output(), if asked { message } else { Vec::new() });
+    }
 }
 
 #[test]

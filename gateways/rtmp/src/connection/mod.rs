@@ -20,7 +20,7 @@ use patchbay_contract::{Caller, Code, HalfOpenPlace, Leg, PlayRequest, Publicati
 use patchbay_rules::EndpointKind;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::accept;
@@ -34,6 +34,9 @@ use crate::socket::{self, Socket};
 const READ_SMALL: usize = 4 << 10;
 /// What is read at once from publishers, bytes.
 const READ_LARGE: usize = 64 << 10;
+
+/// How long a peer that was asked to connect again may take to leave; no longer than the gateway itself runs.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -273,8 +276,22 @@ impl Connection {
         Ok(())
     }
 
+    /// Asks the peer to connect again if this server is about to stop, and the peer knows how to; whether it was asked.
+    fn request_reconnect(&mut self) -> bool {
+        let url = self.shared.config.reconnect_url.as_deref().map(|server| naming::tc_url(server, &self.connect));
+        self.shared.hub.is_draining() && self.session.request_reconnect(url.as_deref(), "the server is about to stop")
+    }
+
     fn stall(&self) -> Duration {
         self.shared.config.slow_cut()
+    }
+}
+
+/// Until a peer that was asked to connect again has had time to.
+async fn overstayed(shutdown: &CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = sleep(LEAVE_MAX) => {}
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use patchbay_contract::{Cause, Leg};
 use tokio::time::timeout;
 
-use super::{Connection, Ended, one_stream_only};
+use super::{Connection, Ended, one_stream_only, overstayed};
 use crate::fanout::{Form, Ready, Viewer};
 use crate::proto::server::Event;
 use crate::socket;
@@ -26,12 +26,18 @@ impl Connection {
             viewer = viewer.with_socket(socket);
         }
         let (cancelled, shutdown) = (viewer.leg().cancelled().clone(), self.shutdown.clone());
-        let mut pieces = Vec::new();
-        let result = tokio::select! {
+        let (mut pieces, mut paused) = (Vec::new(), false);
+        let mut result = tokio::select! {
             () = cancelled.cancelled() => Err("kicked"),
             () = shutdown.cancelled() => Err("draining"),
-            result = self.send(stream_id, &mut viewer, &mut pieces) => Ok(result),
+            result = self.send(stream_id, &mut viewer, &mut pieces, &mut paused) => Ok(result),
         };
+        if cancelled.is_cancelled() && result.is_err() && self.request_reconnect() {
+            result = tokio::select! {
+                () = overstayed(&shutdown) => Err("draining"),
+                result = self.send(stream_id, &mut viewer, &mut pieces, &mut paused) => Ok(result),
+            };
+        }
         let (result, cause) = match result {
             Ok(Ok(())) => (Ok(()), Cause::peer("closed")),
             Ok(Err(ended)) => {
@@ -58,26 +64,25 @@ impl Connection {
         }
     }
 
-    async fn send(&mut self, stream_id: u32, viewer: &mut Viewer, pieces: &mut Vec<Bytes>) -> Result<(), Ended> {
+    async fn send(&mut self, stream_id: u32, viewer: &mut Viewer, pieces: &mut Vec<Bytes>, paused: &mut bool) -> Result<(), Ended> {
         // What came together with the play command is here already.
-        let mut paused = false;
-        if self.asked(stream_id, viewer, pieces, &mut paused)? {
+        if self.asked(stream_id, viewer, pieces, paused)? {
             return Ok(());
         }
-        self.write_output().await?;
+        self.answer(viewer, pieces).await?;
         loop {
             let ready = tokio::select! {
                 readable = self.socket.readable() => {
                     readable?;
                     if self.try_read()? {
-                        if self.asked(stream_id, viewer, pieces, &mut paused)? {
+                        if self.asked(stream_id, viewer, pieces, paused)? {
                             return Ok(());
                         }
                         self.answer(viewer, pieces).await?;
                     }
                     continue;
                 }
-                ready = viewer.ready(pieces), if !paused => ready,
+                ready = viewer.ready(pieces), if !*paused => ready,
             };
             match ready {
                 Ready::Send => socket::write_all(&self.socket, pieces, self.stall()).await?,

@@ -4,7 +4,7 @@ use patchbay_bus::{EndReason, now};
 use patchbay_contract::{Cause, Publication};
 use tokio::time::timeout;
 
-use super::{Connection, Ended, READ_LARGE, one_stream_only};
+use super::{Connection, Ended, READ_LARGE, one_stream_only, overstayed};
 use crate::ingest::Ingest;
 use crate::proto::server::Event;
 
@@ -17,6 +17,16 @@ impl Connection {
         let mut ingest = Ingest::new(publication);
         let result = tokio::select! {
             () = cancelled.cancelled() => {
+                if self.request_reconnect() {
+                    tokio::select! {
+                        () = overstayed(&shutdown) => {}
+                        // However it leaves, it does so at our wish.
+                        _ = self.receive(stream_id, &mut ingest) => {}
+                    }
+                    ingest.end(EndReason::Stopped, Cause::here("draining"));
+                    self.session.end_publish(stream_id, "the server stops");
+                    return Err(Ended::Shutdown);
+                }
                 self.session.end_publish(stream_id, "ended by the server: kicked, taken over by another publisher, or draining");
                 ingest.end(EndReason::Stopped, Cause::here("kicked"));
                 return Err(Ended::Shutdown);

@@ -12,6 +12,7 @@ use super::chunk::Limits;
 use super::fourcc::FourCcs;
 use super::link::{Incoming, Link};
 use super::message::{Body, Command, Data, UserControl, csid, type_id};
+use super::server_event::CAPS_RECONNECT;
 use super::url::RtmpUrl;
 
 /// What to do at the server.
@@ -218,6 +219,7 @@ impl ClientSession {
             ("flashVer", Value::string(FLASH_VER)),
             ("tcUrl", Value::string(&*self.url.tc_url)),
             FourCcs::carried(),
+            ("capsEx", Value::Number(f64::from(CAPS_RECONNECT))),
         ];
         match self.mode {
             Mode::Publish => properties.push(("type", Value::string("nonprivate"))),

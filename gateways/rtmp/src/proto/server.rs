@@ -19,7 +19,7 @@ use super::chunk::Limits;
 use super::fourcc::FourCcs;
 use super::link::{Incoming, Link};
 use super::message::{Body, Command, Data, UserControl, csid};
-pub use super::server_event::{Connect, Event, PublishKind, Refusal, StreamName};
+pub use super::server_event::{CAPS_RECONNECT, Connect, Event, PublishKind, Refusal, StreamName};
 use super::url::split_query;
 
 /// What the server tells and allows its peers.
@@ -63,6 +63,8 @@ pub struct ServerSession {
     config: ServerConfig,
     link: Link,
     connected: bool,
+    /// The peer obeys a request to connect again.
+    reconnects: bool,
     pending: Option<Pending>,
     /// Streams the peer has created: few, so a list.
     streams: Vec<(u32, State)>,
@@ -72,7 +74,7 @@ impl ServerSession {
     /// A session for a connection that has just been accepted. `seed` fills the handshake.
     pub fn new(config: ServerConfig, seed: u64) -> Self {
         let link = Link::server(seed, config.stranger);
-        Self { config, link, connected: false, pending: None, streams: Vec::new() }
+        Self { config, link, connected: false, reconnects: false, pending: None, streams: Vec::new() }
     }
 
     /// Takes bytes from the socket.
@@ -175,6 +177,19 @@ impl ServerSession {
         self.set_state(stream_id, State::Idle);
     }
 
+    /// Asks the peer to connect again, to `tc_url` if there is one, and to go on as before until it does; `false` when it
+    /// never said that it would obey.
+    pub fn request_reconnect(&mut self, tc_url: Option<&str>, description: &str) -> bool {
+        if self.reconnects {
+            let mut info = status("status", "NetConnection.Connect.ReconnectRequest", description);
+            if let (Value::Object(info), Some(tc_url)) = (&mut info, tc_url) {
+                info.push(("tcUrl".into(), Value::string(tc_url)));
+            }
+            self.on_status(0, info);
+        }
+        self.reconnects
+    }
+
     /// Asks the peer whether it is there; it answers with [`Event::Pong`] of the same value.
     pub fn ping(&mut self, value: u32) {
         self.link.control(&Body::UserControl(UserControl::PingRequest(value)));
@@ -251,7 +266,8 @@ impl ServerSession {
             query = split_query(tc_url).1;
         }
         let fourccs = FourCcs::read(&command.object);
-        let caps_ex = command.object.get("capsEx").and_then(Value::as_number).unwrap_or(0.0);
+        let caps_ex = command.object.get("capsEx").and_then(Value::as_number).unwrap_or(0.0) as u32;
+        self.reconnects = caps_ex & CAPS_RECONNECT != 0;
         let enhanced = !fourccs.is_empty();
         self.pending = Some(Pending::Connect { transaction: command.transaction, enhanced });
         Ok(Event::Connect(Connect {
@@ -261,7 +277,7 @@ impl ServerSession {
             flash_ver: text("flashVer").to_owned(),
             page_url: text("pageUrl").to_owned(),
             fourccs,
-            caps_ex: caps_ex as u32,
+            caps_ex,
         }))
     }
 

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use super::fourcc::FourCcs;
 use super::message::Data;
 
+/// The bit of capsEx of a client that obeys a request to connect again (enhanced RTMP v2).
+pub const CAPS_RECONNECT: u32 = 1;
+
 /// A peer's connect command.
 #[derive(Clone, PartialEq, Default)]
 pub struct Connect {
@@ -25,7 +28,7 @@ pub struct Connect {
     pub page_url: String,
     /// Codecs the peer names; not empty means enhanced RTMP.
     pub fourccs: FourCcs,
-    /// Enhanced-RTMP capsEx bits; 1 is reconnect.
+    /// Enhanced-RTMP capsEx bits; 1 is [`CAPS_RECONNECT`].
     pub caps_ex: u32,
 }
 

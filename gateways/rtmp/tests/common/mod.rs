@@ -34,6 +34,8 @@ struct Viewing {
 pub struct Seen {
     legs: Vec<Viewing>,
     next_id: SessionId,
+    publications: Vec<CancellationToken>,
+    draining: bool,
     /// How long it takes to decide on a publisher.
     pub thinks: Duration,
     /// Who asked for anything.
@@ -112,6 +114,13 @@ impl TestHub {
         self.seen().legs.iter().for_each(|leg| leg.cancelled.cancel());
     }
 
+    /// Asks everybody to leave, because the process is about to stop.
+    pub fn drain(&self) {
+        self.seen().draining = true;
+        self.seen().publications.iter().for_each(CancellationToken::cancel);
+        self.kick_viewers();
+    }
+
     fn closer(&self, role: &'static str, id: SessionId) -> Closer {
         let seen = self.seen.clone();
         Box::new(move |cause, _| {
@@ -149,6 +158,7 @@ impl Hub for TestHub {
             let publisher = self.bus.publish(request.stream.clone())?;
             let id = self.next_id(&request.caller);
             let cancelled = CancellationToken::new();
+            self.seen().publications.push(cancelled.clone());
             Ok(Publication::new(id, publisher, Arc::default(), cancelled, self.closer("publish", id)))
         })
     }
@@ -166,6 +176,10 @@ impl Hub for TestHub {
             self.seen().legs.push(viewing);
             Ok(leg)
         })
+    }
+
+    fn is_draining(&self) -> bool {
+        self.seen().draining
     }
 
     fn kind_of(&self, _: &StreamName, usual: EndpointKind) -> EndpointKind {
