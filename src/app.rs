@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use patchbay_contract::{Gateway, Hub};
 use patchbay_inbound::Ports;
+use patchbay_outbound::Policy;
 use patchbay_rules::RuleTable;
 use patchbay_transcode::{Engine, EngineConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -97,7 +98,7 @@ async fn serve(config: Config, demo: Option<demo::Demo>, load: Load, file: Optio
 
     let pushes = Pushes::new(hub.clone(), &config.outbound);
     config.pushes.iter().filter(|p| p.enabled).for_each(|push| pushes.start_configured(push));
-    let pulls = Pulls::new(hub.clone(), board.clone(), config.pulls.clone());
+    let pulls = Pulls::new(hub.clone(), board.clone(), Policy::checked(&config.outbound), config.pulls.clone());
     board.pull_with(pulls.clone());
     let reload = Arc::new(Reload {
         load,

@@ -66,13 +66,15 @@ struct Inner {
 pub struct Pulls {
     hub: Arc<dyn Hub>,
     board: Arc<Switchboard>,
+    /// Which hosts a server may send a pull to.
+    elsewhere: Policy,
     inner: Mutex<Inner>,
 }
 
 impl Pulls {
     /// Those of the configuration, in its order. [`Self::run`] must be spawned for them to end.
-    pub fn new(hub: Arc<dyn Hub>, board: Arc<Switchboard>, configured: Vec<config::Pull>) -> Arc<Self> {
-        Arc::new(Self { hub, board, inner: Mutex::new(Inner { configured, ..Inner::default() }) })
+    pub fn new(hub: Arc<dyn Hub>, board: Arc<Switchboard>, elsewhere: Policy, configured: Vec<config::Pull>) -> Arc<Self> {
+        Arc::new(Self { hub, board, elsewhere, inner: Mutex::new(Inner { configured, ..Inner::default() }) })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -108,7 +110,7 @@ impl Pulls {
         let Some(by) = inner.configured.iter().find(|pull| pull.stream.matches(stream.as_str())).cloned() else { return Ok(None) };
         let target = Target::parse(&by.target(stream)).map_err(|e| Refusal::new(Code::Internal, format!("the pull of {stream}: {e}")))?;
         inner.make_room()?;
-        let from = Destination { ca_file: by.ca_file.clone(), ..Destination::new(target, Policy::ALL) };
+        let from = Destination { ca_file: by.ca_file.clone(), elsewhere: self.elsewhere.clone(), ..Destination::new(target, Policy::ALL) };
         let pull = Pull::start(self.hub.clone(), stream.clone(), from);
         let (status, wait) = (pull.watch(), by.wait());
         inner.running.insert(stream.clone(), Running { pull, by, watched: Instant::now() });

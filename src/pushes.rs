@@ -68,7 +68,7 @@ impl Pushes {
         self.policy.store(Arc::new(policy.clone()));
         for entry in self.all().values_mut() {
             let Some((to, kind)) = &mut entry.requested else { continue };
-            to.policy = policy.clone();
+            (to.policy, to.elsewhere) = (policy.clone(), policy.clone());
             entry.push = push::Push::start(self.hub.clone(), entry.stream.clone(), *kind, to.clone());
         }
     }
@@ -117,7 +117,9 @@ impl Pushes {
 
     /// Starts a push of the configuration; what is wrong with it is logged.
     pub fn start_configured(&self, push: &config::Push) {
-        if let Err(refusal) = destination(push).and_then(|to| self.start(&push.name, push.stream.as_str(), to, push.kind.into(), false)) {
+        if let Err(refusal) =
+            destination(push, &self.policy.load()).and_then(|to| self.start(&push.name, push.stream.as_str(), to, push.kind.into(), false))
+        {
             tracing::error!(push = %push.name, %refusal, "push not started");
         }
     }
@@ -139,12 +141,13 @@ impl Pushes {
 }
 
 /// Where a push of the configuration goes.
-fn destination(push: &config::Push) -> Result<Destination, Refusal> {
+fn destination(push: &config::Push, elsewhere: &Policy) -> Result<Destination, Refusal> {
     Ok(Destination {
         backup: push.backup_target().map_err(bad)?,
         backup_hold: Duration::from_secs(push.backup_hold_s.into()),
         signer: push.signer(),
         ca_file: push.ca_file.clone(),
+        elsewhere: elsewhere.clone(),
         ..Destination::new(push.target().map_err(bad)?, Policy::ALL)
     })
 }

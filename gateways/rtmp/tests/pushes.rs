@@ -279,6 +279,55 @@ async fn the_backup_serves_until_the_primary_is_back() {
     assert_eq!((push.status().state, push.status().connects), (State::Live, 2));
 }
 
+/// A second gateway drains and sends the push to a third, at a key frame and without a failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_goes_where_a_server_that_stops_sends_it() {
+    let (gateway, _source, _turn) = with_source().await;
+    let third = Running::start(Config::default(), None).await;
+    let reconnect_url = Some(format!("rtmp://{}", third.rtmp));
+    let second = Running::start(Config { reconnect_url, ..Config::default() }, None).await;
+    let push = push(&gateway, Destination { elsewhere: Policy::ALL, ..to(&second.rtmp_url("live/out")) });
+    second.hub.wait_live("live/out", 2).await;
+    let begun = Instant::now();
+    second.hub.drain();
+    third.hub.wait_live("live/out", 2).await;
+    eprintln!("at the third {:?} after the second began to drain", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(push.target().to_string(), format!("rtmp://{}/live/***", third.rtmp));
+    wait_state(&push, State::Live, Duration::from_secs(2)).await;
+    assert_eq!((push.status().connects, push.status().failures), (2, 0), "{:?}", push.status());
+    assert_eq!(second.hub.causes("publish"), ["draining"]);
+    let (streams, packets) = probe(&third.rtmp_url("live/out")).await;
+    assert!(streams.contains("codec_name=h264") && largest_step(&packets, 0) <= 100, "{streams}");
+    // It counts for that connection only.
+    third.shutdown.cancel();
+    wait_for("the way back", Duration::from_secs(5), || push.target().to_string() == format!("rtmp://{}/live/***", second.rtmp)).await;
+}
+
+/// To a host of which the operator said nothing, to no RTMP server at all, and to another application of the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_is_not_sent_to_hosts_that_nobody_allowed() {
+    let (gateway, _source, _turn) = with_source().await;
+    let ((listener, url), (inside, _)) = (listener().await, listener().await);
+    let pauses = Duration::from_millis(600)..=Duration::from_millis(600);
+    // The operator named the machine, but not by its address.
+    let push = push(&gateway, Destination { pauses, ..to(&url.replace("127.0.0.1", "localhost")) });
+    let address = format!("rtmp://{}/live", inside.local_addr().unwrap());
+    for (tc_url, detail) in [(&*address, "outbound.allow"), ("http://a/b", "scheme is neither"), ("/other", "")] {
+        let mut peer = Peer::new(listener.accept().await.unwrap().0);
+        peer.asked().await;
+        peer.yes().await;
+        assert!(peer.session.request_reconnect(Some(tc_url), "go"));
+        while peer.next().await.is_some() {}
+        wait_for(detail, Duration::from_secs(3), || push.status().detail.contains(detail)).await;
+    }
+    let mut peer = Peer::new(listener.accept().await.unwrap().0);
+    let Some(Event::Connect(connect)) = peer.next().await else { panic!("no connect") };
+    assert_eq!(connect.app, "other");
+    let dialled = tokio::time::timeout(Duration::from_millis(200), inside.accept()).await;
+    assert!(dialled.is_err(), "not even dialled");
+}
+
 /// A certificate for this machine that vouches for itself, and its key.
 fn certificate(name: &str) -> (PathBuf, PathBuf) {
     let [cert, key] = ["cert", "key"].map(|what| media::folder().join(format!("{name}-{what}.pem")));

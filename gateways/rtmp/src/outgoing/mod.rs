@@ -6,7 +6,7 @@
 //! - [`pauses`]: how long to wait after that;
 //! - [`status`]: what others see of it.
 //!
-//! Refuses: redirects to other hosts, and to show a stream key to anybody but the server.
+//! Refuses: to follow a server to a host that the policy does not allow, and to show a stream key to anybody but the server.
 
 mod pauses;
 mod peer;
@@ -14,7 +14,7 @@ mod provider;
 mod status;
 mod target;
 
-pub(crate) use pauses::{GOOD, Pauses, rest, rest_while_down};
+pub(crate) use pauses::{GOOD, Pauses, is_wish, rest, rest_while_down};
 pub(crate) use peer::{Failure, Peer};
 pub use provider::{Provider, Signer};
 pub(crate) use status::{Board, Task};

@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::Board;
+use super::{Board, Failure};
 
 /// A connection that lasted this long was a good one: the next failure begins with the first pause again.
 pub(crate) const GOOD: Duration = Duration::from_secs(10);
@@ -48,6 +48,13 @@ impl Pauses {
     }
 }
 
+/// Whether a connection ended by the server's wish and by no fault, so that the next one needs no pause. It does where wishes
+/// follow each other: two servers may send us to and fro.
+pub(crate) fn is_wish(failure: &Failure, board: &Board, begun: Instant) -> bool {
+    let lasted = begun.elapsed() > GOOD;
+    matches!(failure, Failure::Reconnect(to) if lasted || to.is_some() && board.read().announced.is_none())
+}
+
 /// Waits, unless it is stopped.
 pub(crate) async fn rest(stop: &CancellationToken, pause: Duration) {
     tokio::select! {
@@ -56,13 +63,18 @@ pub(crate) async fn rest(stop: &CancellationToken, pause: Duration) {
     }
 }
 
-/// The same, but a server that is down ends the pause by being back: the connection that shows it.
+/// The same, but a server that is down ends the pause by being back: the connection that shows it. One that we were sent
+/// to is not waited for, and the one that sent us there may well be up.
 pub(crate) async fn rest_while_down(board: &Board, stop: &CancellationToken, pause: Duration) -> Option<TcpStream> {
-    let on_backup = board.read().on_backup;
-    let (host, port) = board.to.of(on_backup).host();
+    let target = board.configured();
+    let (host, port) = target.host();
+    if board.read().announced.is_some() {
+        rest(stop, pause).await;
+        return None;
+    }
     tokio::select! {
         () = rest(stop, pause) => None,
-        Ok(stream) = board.to.policy.connect_when_up(host, port) => Some(stream),
+        Ok(stream) = board.to.policy(target).connect_when_up(host, port) => Some(stream),
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::{Destination, Target};
 use crate::proto::Error as ProtoError;
 use crate::proto::client::{ClientEvent, ClientSession, DEFAULT_CHUNK_SIZE, Mode};
+use crate::proto::url::UrlError;
 use crate::socket::{self, Socket};
 
 /// How long the server may take from the dial to its yes.
@@ -61,9 +62,12 @@ pub(crate) enum Failure {
     /// The server closed the connection.
     #[error("the server closed the connection")]
     Closed,
-    /// The server wants us to come back.
-    #[error("the server asked to connect again")]
-    Reconnect,
+    /// The server wants us to come back, perhaps elsewhere.
+    #[error("the server asked to connect again{}", .0.as_ref().map_or(String::new(), |to| format!(", to {to}")))]
+    Reconnect(Option<Target>),
+    /// It wants us to go where we cannot.
+    #[error("the server asked to connect again at an address that is of no use: {0}")]
+    Misdirected(UrlError),
 }
 
 impl Failure {
@@ -83,6 +87,7 @@ impl From<ProtoError> for Failure {
 pub(crate) struct Peer {
     pub(crate) socket: Socket,
     pub(crate) session: ClientSession,
+    target: Target,
     input: BytesMut,
     read_size: usize,
 }
@@ -99,7 +104,7 @@ impl Peer {
         let (host, port) = target.host();
         let stream = match dialled {
             Some(stream) => stream,
-            None => to.policy.connect(host, port).await?,
+            None => to.policy(target).connect(host, port).await?,
         };
         prepare(&stream);
         let socket = if target.is_tls() {
@@ -111,7 +116,7 @@ impl Peer {
         };
         let session = ClientSession::new(to.url(target), mode, DEFAULT_CHUNK_SIZE, rand::random());
         let read_size = if mode == Mode::Play { READ_LARGE } else { READ_SMALL };
-        let mut this = Self { socket, session, input: BytesMut::new(), read_size };
+        let mut this = Self { socket, session, target: target.clone(), input: BytesMut::new(), read_size };
         timeout(ASK_MAX, this.ask()).await.map_err(|_| Failure::Silent)??;
         Ok(this)
     }
@@ -131,7 +136,10 @@ impl Peer {
     /// The next event of what was read.
     pub(crate) fn poll(&mut self) -> Result<Option<ClientEvent>, Failure> {
         match self.session.poll()? {
-            Some(ClientEvent::ReconnectRequest { .. }) => Err(Failure::Reconnect),
+            Some(ClientEvent::ReconnectRequest { tc_url }) => {
+                let to = tc_url.map(|tc_url| self.target.moved(&tc_url)).transpose();
+                Err(to.map_or_else(Failure::Misdirected, Failure::Reconnect))
+            }
             event => Ok(event),
         }
     }

@@ -62,13 +62,16 @@ pub struct Status {
     pub failures: u32,
     /// Whether it goes to the backup.
     pub on_backup: bool,
+    /// Where the server that is configured has sent this connection.
+    pub(crate) announced: Option<Target>,
     /// When the primary is tried again, while it does.
     pub(crate) back_at: Option<Instant>,
 }
 
 impl Status {
     fn new() -> Self {
-        Self { state: State::Waiting, detail: String::new(), since: now(), connects: 0, failures: 0, on_backup: false, back_at: None }
+        let (state, detail, since) = (State::Waiting, String::new(), now());
+        Self { state, detail, since, connects: 0, failures: 0, on_backup: false, announced: None, back_at: None }
     }
 }
 
@@ -97,6 +100,24 @@ impl Board {
         self.status.subscribe()
     }
 
+    /// The server that is dialled where nobody sends us elsewhere.
+    pub(crate) fn configured(&self) -> &Target {
+        let on_backup = self.read().on_backup;
+        self.to.of(on_backup)
+    }
+
+    /// The server that is dialled now.
+    pub(crate) fn target(&self) -> Target {
+        let status = self.read();
+        status.announced.as_ref().unwrap_or(self.to.of(status.on_backup)).clone()
+    }
+
+    /// Goes to where a server sent us, this once; `None`: to the one that is configured. Returns which that is.
+    pub(crate) fn head_for(&self, announced: Option<Target>) -> Target {
+        self.edit(|status| status.announced = announced);
+        self.target()
+    }
+
     pub(crate) fn edit(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(change);
     }
@@ -107,7 +128,7 @@ impl Board {
             if (status.state, &status.detail) == (state, &detail) {
                 return false;
             }
-            let target = self.to.of(status.on_backup);
+            let target = status.announced.as_ref().unwrap_or(self.to.of(status.on_backup));
             tracing::info!(stream = %self.stream, %target, state = state.as_str(), detail = %detail, "{}", self.what);
             if state != status.state {
                 (status.state, status.since) = (state, now());
@@ -161,8 +182,7 @@ impl Task {
     }
 
     /// The server that is dialled now.
-    pub(crate) fn target(&self) -> &Target {
-        let on_backup = self.board.read().on_backup;
-        self.board.to.of(on_backup)
+    pub(crate) fn target(&self) -> Target {
+        self.board.target()
     }
 }

@@ -42,6 +42,11 @@ impl Target {
         self.0.tls
     }
 
+    /// Where the server sends the stream; see [`RtmpUrl::moved`].
+    pub(crate) fn moved(&self, tc_url: &str) -> Result<Self, UrlError> {
+        self.0.moved(tc_url).map(Self)
+    }
+
     /// A server's words may repeat the stream's name, which is the key. What is shorter than a key can be is left alone.
     fn conceal(&self, words: &str) -> String {
         const KEY_MIN: usize = 6;
@@ -79,21 +84,31 @@ pub struct Destination {
     pub pauses: RangeInclusive<Duration>,
     /// Signs the address of every connection, for services that want that.
     pub signer: Option<Signer>,
-    /// Which hosts may be dialled.
+    /// Whether the servers above may be dialled.
     pub policy: Policy,
+    /// Which other hosts may be, that a server sends us to.
+    pub elsewhere: Policy,
     /// Certificates that vouch for an rtmps server, instead of the machine's.
     pub ca_file: Option<PathBuf>,
 }
 
 impl Destination {
-    /// One server, verified by the machine's certificates.
+    /// One server, verified by the machine's certificates; those it sends us to are never taken for the operator's.
     pub fn new(primary: Target, policy: Policy) -> Self {
+        let elsewhere = policy.for_others();
         let pauses = Duration::from_secs(1)..=Duration::from_secs(30);
-        Self { primary, backup: None, backup_hold: Duration::from_secs(300), pauses, signer: None, policy, ca_file: None }
+        let backup_hold = Duration::from_secs(300);
+        Self { primary, backup: None, backup_hold, pauses, signer: None, policy, elsewhere, ca_file: None }
     }
 
     pub(crate) fn of(&self, backup: bool) -> &Target {
         self.backup.as_ref().filter(|_| backup).unwrap_or(&self.primary)
+    }
+
+    /// What decides whether `target` may be dialled: who names a host does not speak for another.
+    pub(crate) fn policy(&self, target: &Target) -> &Policy {
+        let mut named = [Some(&self.primary), self.backup.as_ref()].into_iter().flatten();
+        if named.any(|one| one.0.host == target.0.host) { &self.policy } else { &self.elsewhere }
     }
 
     /// What to say to the server this time.

@@ -34,6 +34,9 @@ pub enum UrlError {
     /// A query before the stream name.
     #[error("the query belongs behind the stream name")]
     Query,
+    /// From rtmps to rtmp, where the stream key could be read.
+    #[error("it would give up TLS")]
+    Downgrade,
     /// A control character or a space.
     #[error("control character or space")]
     Control,
@@ -128,6 +131,20 @@ impl RtmpUrl {
     }
 }
 
+impl RtmpUrl {
+    /// The same stream where a server's request to connect again sends it: `tc_url` is absolute, or relative to the tcUrl of
+    /// now (RFC 3986 section 5).
+    pub fn moved(&self, tc_url: &str) -> Result<Self, UrlError> {
+        if tc_url.len() > MAX_LEN {
+            return Err(UrlError::TooLong);
+        }
+        let base = url::Url::parse(&self.tc_url).map_err(|_| UrlError::Host)?;
+        let moved = base.join(tc_url).map_err(|_| UrlError::Host)?;
+        let moved = Self::with_stream(moved.as_str(), &self.stream)?;
+        if self.tls && !moved.tls { Err(UrlError::Downgrade) } else { Ok(moved) }
+    }
+}
+
 fn split_authority(authority: &str) -> Result<(&str, Option<u16>), UrlError> {
     if authority.contains('@') {
         return Err(UrlError::UserInfo);
@@ -201,6 +218,33 @@ mod tests {
             assert_eq!(RtmpUrl::with_stream(server, stream), Err(error), "{server} {stream}");
         }
         assert_eq!(RtmpUrl::with_stream("rtmp://h/live", &"a".repeat(5000)), Err(UrlError::TooLong));
+    }
+
+    #[test]
+    fn a_stream_is_moved_to_absolute_and_relative_addresses() {
+        for (from, to, tc_url, port) in [
+            ("rtmp://h:99/live/a?k=1", "rtmp://b.example:1936/app", "rtmp://b.example:1936/app", 1936),
+            ("rtmp://h:99/live/a?k=1", "rtmps://b/app/inst", "rtmps://b/app/inst", 443),
+            ("rtmp://h:99/live/a?k=1", "//192.0.2.1/app", "rtmp://192.0.2.1/app", 1935),
+            ("rtmps://[::1]:99/live/a?k=1", "/app", "rtmps://[::1]:99/app", 99),
+            ("rtmp://h:99/live/x/a?k=1", "y", "rtmp://h:99/live/y", 99),
+        ] {
+            let moved = RtmpUrl::parse(from).unwrap().moved(to).unwrap();
+            assert_eq!((&*moved.tc_url, moved.port, &*moved.stream), (tc_url, port, "a?k=1"), "{from} {to}");
+        }
+        let from = RtmpUrl::parse("rtmps://h/live/a").unwrap();
+        for (to, error) in [
+            ("rtmp://h/live", UrlError::Downgrade),
+            ("http://h/live", UrlError::Scheme),
+            ("rtmps://u:p@h/live", UrlError::UserInfo),
+            ("rtmps://h/live?k=1", UrlError::Query),
+            ("rtmps://h", UrlError::Stream),
+            ("rtmps://h:0/live", UrlError::Port),
+            ("rtmps:///live", UrlError::Host),
+        ] {
+            assert_eq!(from.moved(to), Err(error), "{to}");
+        }
+        assert_eq!(from.moved(&"a".repeat(5000)), Err(UrlError::TooLong));
     }
 
     #[test]

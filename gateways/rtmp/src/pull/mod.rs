@@ -36,7 +36,7 @@ impl Pull {
     }
 
     /// The server it comes from.
-    pub fn source(&self) -> &Target {
+    pub fn source(&self) -> Target {
         self.0.target()
     }
 }

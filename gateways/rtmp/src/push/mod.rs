@@ -31,7 +31,7 @@ impl Push {
     }
 
     /// Where it goes now.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> Target {
         self.0.target()
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::sender::{Health, Sender, Source};
 use crate::accept;
 use crate::fanout::lonely_and_young;
-use crate::outgoing::{Board, Failure, GOOD, Pauses, State, rest, rest_while_down};
+use crate::outgoing::{Board, Failure, GOOD, Pauses, State, Target, is_wish, rest, rest_while_down};
 use crate::proto::fourcc::FourCcs;
 
 /// How long a stream that has just begun may take to show its second track.
@@ -32,6 +32,8 @@ struct Known {
     sender: Option<Sender>,
     /// The connection that showed that it is back.
     dialled: Option<TcpStream>,
+    /// Where a server has sent us: for the next connection, and no other.
+    announced: Option<Target>,
 }
 
 impl Known {
@@ -93,7 +95,8 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         }
         if !is_live(&source.feed) {
             board.set(State::Waiting, "");
-            known.dialled = None;
+            (known.dialled, known.announced) = (None, None);
+            board.head_for(None);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = wait_live(&source.feed) => {}
@@ -114,8 +117,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
             pauses.reset();
             board.edit(|status| status.failures = 0);
         }
-        // Its wish, not a fault.
-        let wished = matches!(failure, Failure::Reconnect) && begun.elapsed() > GOOD;
+        let wished = is_wish(&failure, board, begun);
         let (state, pause) = match &failure {
             _ if wished => (State::Connecting, Duration::ZERO),
             Failure::Refused(_) => (State::Rejected, pauses.next_after_no()),
@@ -130,6 +132,9 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         } else {
             rest(stop, pause).await;
         }
+        if let Failure::Reconnect(to) = failure {
+            known.announced = to;
+        }
     }
 }
 
@@ -137,10 +142,13 @@ async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationTok
     let on_backup = board.read().on_backup;
     let sender = match known.sender.take() {
         Some(sender) => sender,
-        None => tokio::select! {
-            () = stop.cancelled() => return Ok("stopped"),
-            sender = Sender::connect(&board.to, board.to.of(on_backup), known.dialled.take()) => sender?,
-        },
+        None => {
+            let target = board.head_for(known.announced.take());
+            tokio::select! {
+                () = stop.cancelled() => return Ok("stopped"),
+                sender = Sender::connect(&board.to, &target, known.dialled.take()) => sender?,
+            }
+        }
     };
     let Some(mut sender) = known.check(sender) else { return Ok(CODECS_LEARNT) };
     board.connected();
@@ -152,7 +160,7 @@ async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationTok
         };
         let Some(primary) = back else { return goodbye(sender, Ok("stopped")).await };
         _ = goodbye(sender, Ok("back")).await;
-        board.edit(|status| status.on_backup = false);
+        board.edit(|status| (status.on_backup, status.announced) = (false, None));
         let Some(primary) = known.check(primary) else { return Ok(CODECS_LEARNT) };
         sender = primary;
         board.connected();
