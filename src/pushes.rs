@@ -31,6 +31,8 @@ pub struct PushView {
     pub state: &'static str,
     /// Why, in the target's or our words.
     pub detail: String,
+    /// What services usually ask for and the stream does not give, since the last time it connected.
+    pub advice: Vec<String>,
     /// Seconds in this state.
     pub since_s: f64,
     /// Times it connected.
@@ -164,6 +166,7 @@ fn view(name: &str, entry: &Entry) -> PushView {
         url: entry.push.target().to_string(),
         state: status.state.as_str(),
         detail: status.detail,
+        advice: status.advice,
         since_s: (patchbay_bus::now() - status.since).as_secs_f64(),
         connects: status.connects,
         failures: status.failures,

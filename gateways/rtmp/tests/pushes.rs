@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use common::client::Client;
-use common::media::{self, baseline, largest_step, probe, publish};
+use common::media::{self, baseline, largest_step, long_group, probe, publish};
 use common::nginx::Nginx;
 use common::{Running, wait_for};
 use patchbay_outbound::Policy;
@@ -251,6 +251,19 @@ async fn a_no_is_shown_in_the_servers_words_without_the_key() {
     wait_state(&push, State::Rejected, Duration::from_secs(5)).await;
     let detail = push.status().detail;
     assert!(detail.contains("key *** is over its quota"), "{detail}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_says_what_services_ask_for_and_the_stream_does_not_give() {
+    let (gateway, _first, _turn) = with_source().await;
+    let nginx = Nginx::start("advice").await;
+    let _source = publish(long_group(), &gateway.rtmp_url("live/long"));
+    let long = Push::start(gateway.hub.clone(), "live/long".parse().unwrap(), EndpointKind::Cdn, to(&nginx.url("live/long")));
+    let usual = push(&gateway, to(&nginx.url("live/usual")));
+    let said = |push: &Push| push.status().advice.join("; ");
+    wait_for("the advice", Duration::from_secs(20), || said(&long).starts_with("a key frame every 4 s;")).await;
+    assert_eq!(long.status().state, State::Live);
+    assert_eq!((usual.status().state, said(&usual).as_str()), (State::Live, ""));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -61,7 +61,7 @@ function pushLine({ name }) {
     node,
     update(push) {
       node.dataset.state = push.state;
-      setText(text, `${push.stream} → ${push.url} · ${push.state} ${t("since")} ${duration(push.since_s)}${push.detail ? ` · ${push.detail}` : ""}`);
+      setText(text, `${push.stream} → ${push.url} · ${push.state} ${t("since")} ${duration(push.since_s)}${[push.detail, ...push.advice].filter(Boolean).map((said) => ` · ${said}`).join("")}`);
     },
   };
 }

@@ -54,6 +54,8 @@ pub struct Status {
     pub state: State,
     /// Why, in the server's or our words; may be empty.
     pub detail: String,
+    /// Of a push: what services usually ask for and the stream does not give.
+    pub advice: Vec<String>,
     /// Since when, bus time.
     pub since: MediaTime,
     /// How often the server said yes.
@@ -70,8 +72,8 @@ pub struct Status {
 
 impl Status {
     fn new() -> Self {
-        let (state, detail, since) = (State::Waiting, String::new(), now());
-        Self { state, detail, since, connects: 0, failures: 0, on_backup: false, announced: None, back_at: None }
+        let (detail, advice, since) = (String::new(), Vec::new(), now());
+        Self { state: State::Waiting, detail, advice, since, connects: 0, failures: 0, on_backup: false, announced: None, back_at: None }
     }
 }
 
@@ -138,6 +140,14 @@ impl Board {
         });
     }
 
+    /// Says what is to be said of the stream from now on.
+    pub(crate) fn advise(&self, advice: Vec<String>) {
+        for advice in &advice {
+            tracing::info!(stream = %self.stream, target = %self.to.of(self.read().on_backup), %advice, "{}", self.what);
+        }
+        self.edit(|status| status.advice = advice);
+    }
+
     /// Counts a failure, and goes over to the other server when there were too many in a row.
     pub(crate) fn failed(&self) {
         self.edit(|status| {
@@ -152,7 +162,10 @@ impl Board {
 
     /// The server said yes, and the stream runs.
     pub(crate) fn connected(&self) {
-        self.edit(|status| status.connects += 1);
+        self.edit(|status| {
+            status.connects += 1;
+            status.advice.clear();
+        });
         self.set(State::Live, "");
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! - this file: what callers hold: [`Push`];
 //! - [`supervise`]: waits for the stream, connects, and comes back after failures;
-//! - [`sender`]: sends to the server.
+//! - [`sender`]: sends to the server;
+//! - [`advice`]: what services would like to be sent.
 
+mod advice;
 mod sender;
 mod supervise;
 

@@ -13,6 +13,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::advice::Advice;
 use crate::outgoing::{Destination, Failure, Peer, Target};
 use crate::proto::client::Mode;
 use crate::proto::fourcc::FourCcs;
@@ -27,6 +28,8 @@ const SLOW: Duration = Duration::from_millis(1_500);
 const LOSS_SHOWN: Duration = Duration::from_secs(10);
 /// How often its progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a stream is sent before anything is said of it: by then it has all its tracks.
+const ADVISE_AFTER: Duration = Duration::from_secs(5);
 /// Behind the stream by more than this: go on with the newest group.
 const LAG_MAX: Duration = Duration::from_secs(5);
 /// Bytes that are collected before they are written.
@@ -52,6 +55,8 @@ pub(super) enum Health {
 
 /// Who hears how it goes.
 pub(super) type Tell<'a> = &'a (dyn Fn(Health) + Sync);
+/// Who hears what there is to say of the stream.
+pub(super) type Advise<'a> = &'a (dyn Fn(Vec<String>) + Sync);
 
 /// Whether what was written arrives.
 struct Progress {
@@ -66,6 +71,7 @@ pub(super) struct Sender {
     /// The rest of what is being written, also when that is broken off.
     unsent: Vec<Bytes>,
     progress: Progress,
+    advice: Advice,
     body: BytesMut,
     video: Track,
     audio: Track,
@@ -87,8 +93,8 @@ impl Sender {
         let prepare = |stream: &TcpStream| _ = SockRef::from(stream).set_tcp_user_timeout(Some(2 * STALL));
         let peer = Peer::connect(to, target, Mode::Publish, dialled, prepare).await?;
         let progress = Progress { acknowledged: 0, since: Instant::now(), lost: None };
-        let (video, audio) = (Track::default(), Track::default());
-        Ok(Self { peer, unsent: Vec::new(), progress, body: BytesMut::new(), video, audio, epoch: None })
+        let (advice, video, audio) = (Advice::default(), Track::default(), Track::default());
+        Ok(Self { peer, unsent: Vec::new(), progress, advice, body: BytesMut::new(), video, audio, epoch: None })
     }
 
     /// The codecs that the server says it takes.
@@ -96,8 +102,9 @@ impl Sender {
         self.peer.session.announced()
     }
 
-    /// Sends until the stream ends; says how it ended. `tell` hears how it goes.
-    pub(super) async fn send(&mut self, source: &Source, tell: Tell<'_>) -> Result<&'static str, Failure> {
+    /// Sends until the stream ends; says how it ended. `tell` hears how it goes, `advise` what would be better.
+    pub(super) async fn send(&mut self, source: &Source, tell: Tell<'_>, advise: Advise<'_>) -> Result<&'static str, Failure> {
+        let begun = Instant::now();
         let mut subscription = Subscription::new(&source.feed, Lag::Skip(LAG_MAX), Arc::new(Signal::new()));
         let value = source.feed.get();
         let info = |point: Option<patchbay_bus::Point>| point.and_then(|p| p.track.info()).map(|(info, _)| info);
@@ -109,6 +116,9 @@ impl Sender {
             let mut event = tokio::select! {
                 _ = look.tick() => {
                     tell(self.look(source)?);
+                    if begun.elapsed() >= ADVISE_AFTER && let Some(news) = self.news(source) {
+                        advise(news);
+                    }
                     continue;
                 }
                 readable = self.peer.socket.readable() => {
@@ -145,6 +155,9 @@ impl Sender {
     fn take(&mut self, event: Event, source: &Source) -> Result<(), Failure> {
         match event {
             Event::Info(kind, info) => {
+                if kind == Kind::Video {
+                    self.advice.cut();
+                }
                 let track = self.track(kind);
                 let news = track.info.as_ref() != Some(&info);
                 track.info = Some(info);
@@ -154,11 +167,17 @@ impl Sender {
                 self.header(kind)
             }
             Event::Frame(kind, frame) => {
+                if kind == Kind::Video {
+                    self.advice.frame(&frame);
+                }
                 let size = self.frame(kind, &frame)?;
                 source.counters.frame(size, (now() - frame.arrival).as_nanos());
                 Ok(())
             }
-            Event::Gap(_, frames) => {
+            Event::Gap(kind, frames) => {
+                if kind == Kind::Video {
+                    self.advice.cut();
+                }
                 source.counters.skipped.fetch_add(frames, Ordering::Relaxed);
                 self.progress.lost = Some(Instant::now());
                 Ok(())
@@ -243,6 +262,16 @@ impl Sender {
                 },
             }
         }
+    }
+
+    /// What there is to say of the tracks that are sent, unless the source is away.
+    fn news(&mut self, source: &Source) -> Option<Vec<String>> {
+        let value = source.feed.get();
+        let (video, audio) = (value.video.and(self.video.info.as_deref()), value.audio.and(self.audio.info.as_deref()));
+        if video.is_none() && audio.is_none() {
+            return None;
+        }
+        self.advice.news(video, audio)
     }
 
     fn look(&mut self, source: &Source) -> Result<Health, Failure> {

@@ -179,7 +179,7 @@ async fn send(sender: &mut Sender, source: &Source, board: &Board) -> Result<&'s
         Health::Losing => board.set(State::Degraded, "frames were left out because the server took data too slowly"),
         Health::Sourceless => board.set(State::Degraded, "the source is away; the connection is kept"),
     };
-    sender.send(source, &tell).await
+    sender.send(source, &tell, &|advice| board.advise(advice)).await
 }
 
 async fn goodbye(sender: Sender, result: Result<&'static str, Failure>) -> Result<&'static str, Failure> {
