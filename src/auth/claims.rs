@@ -40,7 +40,7 @@ pub struct Permissions {
     pub kinds: Option<Vec<EndpointKind>>,
     /// Most lines of a picture that it is sent.
     pub max_height: Option<u32>,
-    /// Nothing is transcoded for it.
+    /// Nothing is transcoded for it, nor of what it publishes.
     pub no_transcode: bool,
     /// What it publishes is not to be recorded.
     pub no_record: bool,

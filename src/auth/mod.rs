@@ -69,7 +69,7 @@ pub struct Grant {
     pub subject: Option<Arc<str>>,
     /// Number of that token.
     pub token_id: Option<Arc<str>>,
-    /// Nothing is transcoded for it.
+    /// Nothing is transcoded for it, nor of what it publishes.
     pub no_transcode: bool,
     /// Most lines of a picture that it is sent.
     pub max_height: Option<u32>,

@@ -131,9 +131,9 @@ impl Switchboard {
         let ledger = self.ledger();
         for (name, ids) in &ledger.legs_of {
             let Some(stream) = self.bus().get(name) else { continue };
-            let Some(kind) = ledger.publication_of(name).map(|(_, row)| row.kind) else { continue };
+            let Some(origin) = ledger.publication_of(name).map(|(_, row)| row.origin()) else { continue };
             for (id, row) in ids.iter().filter_map(|id| Some((*id, ledger.legs.get(id)?))) {
-                let offer = Offer { stream: &stream, kind, below: row.descent.below() };
+                let offer = Offer { stream: &stream, origin, below: row.descent.below() };
                 let (tracks_now, of_now) = decide(&rules, offer, &row.sink, &self.abilities);
                 let (tracks_then, of_then) = decide(candidate, offer, &row.sink, &self.abilities);
                 now.add_plan(name.as_str(), &tracks_now, &of_now);
@@ -147,7 +147,7 @@ impl Switchboard {
                 changed.push(ChangedPair {
                     id,
                     stream: name.to_string(),
-                    from: kind.to_string(),
+                    from: origin.kind.to_string(),
                     to: row.sink.kind.to_string(),
                     rule: of_then.rule.id.to_string(),
                     video: change(of_now.video.action, &of_then.video),

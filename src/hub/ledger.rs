@@ -6,12 +6,13 @@ use std::sync::Arc;
 use patchbay_bus::{Feed, Stream, StreamName, TrackUid};
 use patchbay_contract::{Caller, Counters, SessionId};
 use patchbay_media::MediaTime;
-use patchbay_rules::{EndpointKind, Plan, Sink};
+use patchbay_rules::{Bounds, EndpointKind, Plan, Sink};
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Demand;
 use super::layers::Descent;
 use super::renditions::Handle;
+use super::source::Origin;
 use crate::auth::Grant;
 
 /// A source that publishes.
@@ -31,6 +32,14 @@ pub struct PublicationRow {
     pub taken_over: bool,
     /// Cancelled when it has left and its name is free.
     pub left: CancellationToken,
+}
+
+impl PublicationRow {
+    /// What plans of its pairs depend on, apart from its tracks.
+    pub(super) fn origin(&self) -> Origin {
+        let bounds = Bounds { passes_only: self.grant.no_transcode, no_record: self.grant.no_record };
+        Origin { kind: self.kind, bounds }
+    }
 }
 
 /// A sink that plays.

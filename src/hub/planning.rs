@@ -12,7 +12,7 @@ use patchbay_rules::{Action, EndpointKind, ReasonCode, Verdict};
 use super::budget::{Admission, Demand};
 use super::ledger::{Ledger, LegRow, Planned};
 use super::renditions::Handle;
-use super::source::{self, Offer, SourceTrack, decide};
+use super::source::{self, Offer, Origin, SourceTrack, decide};
 use super::switchboard::Switchboard;
 
 /// Longest group of a source that answers keyframe requests while a player of the RTMP family reads it untouched:
@@ -54,24 +54,24 @@ impl Switchboard {
         // The ledger first: no publisher comes or goes in it between this look at the bus and the new plans.
         let mut ledger = self.ledger();
         let Some(stream) = self.bus().get(name) else { return };
-        let Some(kind) = ledger.publication_of(name).map(|(_, row)| row.kind) else { return };
+        let Some(origin) = ledger.publication_of(name).map(|(_, row)| row.origin()) else { return };
         ledger.vanished.remove(name);
         if let Some(row) = ledger.publications.values_mut().find(|row| Arc::ptr_eq(&row.source, &stream)) {
             row.layers = source::layers(&stream);
         }
         for id in ledger.legs_of.get(name).cloned().unwrap_or_default() {
             if let Some(row) = ledger.legs.get_mut(&id) {
-                self.plan_leg(id, row, &stream, kind);
+                self.plan_leg(id, row, &stream, origin);
             }
         }
     }
 
     /// Plans one pair from what is live now, and points its feed. A pair whose plan leads where it led before is not
     /// touched.
-    pub(super) fn plan_leg(&self, id: SessionId, row: &mut LegRow, stream: &Stream, kind: EndpointKind) {
+    pub(super) fn plan_leg(&self, id: SessionId, row: &mut LegRow, stream: &Stream, origin: Origin) {
         let (source, mut decided) =
-            decide(&self.rules.load(), Offer { stream, kind, below: row.descent.below() }, &row.sink, &self.abilities);
-        let described = source.described(kind, stream);
+            decide(&self.rules.load(), Offer { stream, origin, below: row.descent.below() }, &row.sink, &self.abilities);
+        let described = source.described(origin, stream);
         let before = |kind| row.plan.as_ref().map(|plan| if kind == Kind::Video { plan.video.code } else { plan.audio.code });
         let wish = |kind, replaces| Wish {
             is_rigid: row.sink.is_rigid,
@@ -90,13 +90,16 @@ impl Switchboard {
         if changed && (spent(&decided.video) || spent(&decided.audio)) {
             self.budget.note_refusal();
         }
-        row.planned_for =
-            Planned { kind: Some(kind), video: described.video.map(ToString::to_string), audio: described.audio.map(ToString::to_string) };
+        row.planned_for = Planned {
+            kind: Some(origin.kind),
+            video: described.video.map(ToString::to_string),
+            audio: described.audio.map(ToString::to_string),
+        };
         let released = [std::mem::replace(&mut row.video, video.handle), std::mem::replace(&mut row.audio, audio.handle)];
         row.feed.set_if_changed(FeedValue { video: video.point, audio: audio.point, ended: None });
         if changed {
             tracing::info!(
-                session = id, stream = %stream.name(), from = %kind, to = %row.sink.kind, rule = %decided.rule.id,
+                session = id, stream = %stream.name(), from = %origin.kind, to = %row.sink.kind, rule = %decided.rule.id,
                 video = %decided.video.reason, audio = %decided.audio.reason, "pair planned"
             );
         }
@@ -236,9 +239,9 @@ impl Switchboard {
         let ids: Vec<_> = ledger.legs.iter().filter(|(_, row)| due(row)).map(|(id, row)| (*id, row.stream.clone())).collect();
         for (id, name) in ids {
             let Some(stream) = self.bus().get(&name) else { continue };
-            let Some(kind) = ledger.publication_of(&name).map(|(_, row)| row.kind) else { continue };
+            let Some(origin) = ledger.publication_of(&name).map(|(_, row)| row.origin()) else { continue };
             if let Some(row) = ledger.legs.get_mut(&id) {
-                self.plan_leg(id, row, &stream, kind);
+                self.plan_leg(id, row, &stream, origin);
             }
         }
     }

@@ -205,9 +205,9 @@ impl Switchboard {
             video: None,
             audio: None,
         };
-        let kind = ledger.publication_of(&request.stream).map(|(_, publication)| publication.kind);
-        if let (Some(stream), Some(kind)) = (live, kind) {
-            self.plan_leg(id, &mut row, &stream, kind);
+        let origin = ledger.publication_of(&request.stream).map(|(_, publication)| publication.origin());
+        if let (Some(stream), Some(origin)) = (live, origin) {
+            self.plan_leg(id, &mut row, &stream, origin);
         }
         ledger.add_leg(id, row);
         drop(ledger);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use patchbay_bus::{Stream, Track, TrackUid, now};
 use patchbay_contract::LAYER_SILENT_MAX;
 use patchbay_media::{Kind, Target, TrackInfo, VideoShape};
-use patchbay_rules::{Abilities, Action, EndpointKind, Plan, RuleTable, Sink, Source, Verdict, plan};
+use patchbay_rules::{Abilities, Action, Bounds, EndpointKind, Plan, RuleTable, Sink, Source, Verdict, plan};
 
 /// A source track with the description a plan is made from.
 #[derive(Clone)]
@@ -22,17 +22,25 @@ pub(super) struct SourceTracks {
 }
 
 impl SourceTracks {
-    pub(super) fn described<'a>(&'a self, kind: EndpointKind, stream: &'a Stream) -> Source<'a> {
+    pub(super) fn described<'a>(&'a self, origin: Origin, stream: &'a Stream) -> Source<'a> {
         let info = |track: &'a Option<SourceTrack>| track.as_ref().map(|t| &*t.info);
-        Source { kind, stream: stream.name().as_str(), video: info(&self.video), audio: info(&self.audio) }
+        let Origin { kind, bounds } = origin;
+        Source { kind, bounds, stream: stream.name().as_str(), video: info(&self.video), audio: info(&self.audio) }
     }
+}
+
+/// Who publishes, as far as plans depend on it.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub kind: EndpointKind,
+    pub bounds: Bounds,
 }
 
 /// What a stream offers a sink.
 #[derive(Clone, Copy)]
 pub(super) struct Offer<'a> {
     pub stream: &'a Stream,
-    pub kind: EndpointKind,
+    pub origin: Origin,
     /// How many layers of a simulcast are too large for the sink's link.
     pub below: usize,
 }
@@ -40,19 +48,19 @@ pub(super) struct Offer<'a> {
 /// The plan for a sink, and the tracks it is made from: of a simulcast the largest layer that its link takes, or a smaller
 /// one when the plan would only make the picture as small as that.
 pub(super) fn decide(rules: &RuleTable, offer: Offer<'_>, sink: &Sink, abilities: &Abilities) -> (SourceTracks, Plan) {
-    let Offer { stream, kind, below } = offer;
+    let Offer { stream, origin, below } = offer;
     let audio = described_tracks(stream, Kind::Audio).next();
     let layers = live_layers(stream);
     let below = below.min(layers.len().saturating_sub(1));
     let mut layers = layers.into_iter().skip(below);
     let mut source = SourceTracks { video: layers.next(), audio };
-    let mut decided = plan(rules, &source.described(kind, stream), sink, abilities);
+    let mut decided = plan(rules, &source.described(origin, stream), sink, abilities);
     for layer in layers {
         if !suffices(&layer, &decided.video) {
             break;
         }
         source.video = Some(layer);
-        decided = plan(rules, &source.described(kind, stream), sink, abilities);
+        decided = plan(rules, &source.described(origin, stream), sink, abilities);
     }
     (source, decided)
 }

@@ -25,6 +25,8 @@ pub struct StreamView {
     pub uptime_s: f64,
     /// Session that publishes it.
     pub publisher: Option<SessionId>,
+    /// Whether it may be recorded; its publisher's token may rule that out.
+    pub record: bool,
     /// Its tracks as published.
     pub tracks: Vec<TrackView>,
     /// Sinks attached to it.
@@ -310,6 +312,7 @@ impl Switchboard {
                 kind: publication.map(|(_, row)| row.kind.to_string()),
                 uptime_s: publication.map_or(0.0, |(_, row)| uptime(row.since)),
                 publisher: publication.map(|(id, _)| id),
+                record: publication.is_none_or(|(_, row)| !row.grant.no_record),
                 viewers: ledger.legs_of.get(stream.name()).map_or(0, Vec::len),
                 renditions: renditions
                     .iter()

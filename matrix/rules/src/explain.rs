@@ -4,7 +4,7 @@ use std::fmt;
 
 use patchbay_media::{AudioShape, Codec, H264Profile, Kind, TrackInfo, UnknownCodec, VideoShape};
 
-use crate::{Abilities, EndpointKind, Plan, RuleTable, Source, plan};
+use crate::{Abilities, Bounds, EndpointKind, Plan, RuleTable, Source, plan};
 
 /// A description of a track that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,7 +162,7 @@ pub fn explain(
     let typical = typical_tracks(from);
     let video = video.map_or(Ok(Some(typical.0)), |spec| parse_track(Kind::Video, spec))?;
     let audio = audio.map_or(Ok(Some(typical.1)), |spec| parse_track(Kind::Audio, spec))?;
-    let source = Source { kind: from, stream, video: video.as_ref(), audio: audio.as_ref() };
+    let source = Source { kind: from, bounds: Bounds::default(), stream, video: video.as_ref(), audio: audio.as_ref() };
     let plan = plan(rules, &source, &to.default_sink(), able);
     Ok(Explained { from, to, video, audio, plan })
 }

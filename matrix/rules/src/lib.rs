@@ -20,7 +20,7 @@ pub use explain::{Explained, SpecError, explain, parse_track, typical_tracks};
 pub use glob::{BadPattern, Pattern};
 pub use kinds::{EndpointKind, UnknownKind};
 pub use ladder::{Ladder, Step};
-pub use plan::{Abilities, Action, CodecSet, Plan, ReasonCode, RuleRef, RuleTable, Source, Verdict, plan};
+pub use plan::{Abilities, Action, Bounds, CodecSet, Plan, ReasonCode, RuleRef, RuleTable, Source, Verdict, plan};
 pub use render::{docs_page, markdown_table, measured_section, text_table, with_measured_section};
 pub use rule::{AudioWish, Policy, Rule, Size, VideoWish};
 pub use table::{Symbol, symbol};

@@ -58,11 +58,22 @@ impl Abilities {
     }
 }
 
+/// What the token of a source's publisher rules out, for every sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Bounds {
+    /// Nothing of it is transcoded.
+    pub passes_only: bool,
+    /// It is not recorded.
+    pub no_record: bool,
+}
+
 /// A source as the planner sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// What it is.
     pub kind: EndpointKind,
+    /// What its publisher's token rules out.
+    pub bounds: Bounds,
     /// Name of the stream.
     pub stream: &'a str,
     /// Its video track.
@@ -204,7 +215,8 @@ reasons! {
     BudgetSpent, "budget_spent", "Left out: the transcode it needs does not fit into the transcode budget now.";
     AudioOnly, "audio_only", "Left out for now: the transcode budget is overspent, and its last step down is sound without pictures.";
     TranscodeRefused, "transcode_refused", "Left out: the transcode it needs could not be started.";
-    TokenPassesOnly, "token_passes_only", "Left out: it would have to be transcoded, and the viewer's token rules that out.";
+    TokenPassesOnly, "token_passes_only", "Left out: it would have to be transcoded, and the viewer's or the publisher's token rules that out.";
+    NoRecord, "no_record", "Left out: the sink is a recording, and the publisher's token rules that out.";
     NoEncoder, "no_encoder", "A transcode is needed, but this patchbay has no encoder for anything the sink takes. Left out, or passed where the sink takes it.";
 }
 
@@ -279,7 +291,7 @@ impl fmt::Display for Plan {
 /// rule asks is always corrected by what the source is, what the sink takes and what can be transcoded.
 pub fn plan(rules: &RuleTable, source: &Source<'_>, sink: &Sink, able: &Abilities) -> Plan {
     let (rule, video, audio) = rules.find(source.kind, sink.kind, source.stream);
-    let bound = |kind, verdict| if sink.passes_only { passed_or_left_out(kind, verdict) } else { verdict };
+    let bound = |kind, verdict| bounded(kind, verdict, source.bounds, sink);
     Plan {
         rule: rule.clone(),
         video: bound(Kind::Video, plan_video(video, source.video, sink, able)),
@@ -287,14 +299,19 @@ pub fn plan(rules: &RuleTable, source: &Source<'_>, sink: &Sink, able: &Abilitie
     }
 }
 
-/// For a sink that nothing is transcoded for.
-fn passed_or_left_out(kind: Kind, verdict: Verdict) -> Verdict {
-    match verdict.action {
-        Action::Transcode(_) => {
-            let reason = format!("{kind} is left out: the viewer's token rules transcoding out, and {}", verdict.reason);
-            Verdict { action: Action::Drop, code: ReasonCode::TokenPassesOnly, reason }
+/// Within what the tokens of publisher and viewer allow.
+fn bounded(kind: Kind, decided: Verdict, source: Bounds, sink: &Sink) -> Verdict {
+    match decided.action {
+        Action::Pass | Action::Transcode(_) if source.no_record && sink.kind == EndpointKind::File => {
+            let reason = format!("{kind} is left out: the publisher's token rules recording out");
+            verdict(Action::Drop, ReasonCode::NoRecord, reason)
         }
-        _ => verdict,
+        Action::Transcode(_) if source.passes_only || sink.passes_only => {
+            let whose = if source.passes_only { "publisher" } else { "viewer" };
+            let reason = format!("{kind} is left out: the {whose}'s token rules transcoding out, and {}", decided.reason);
+            verdict(Action::Drop, ReasonCode::TokenPassesOnly, reason)
+        }
+        _ => decided,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use patchbay_media::{AudioShape, Codec, H264Profile, Kind, Target, TrackInfo, VideoShape};
 use patchbay_rules::{
-    Abilities, Action, AudioAccept, AudioWish, CodecSet, EndpointKind, Policy, ReasonCode, Rule, RuleTable, Sink, Size, Source, Verdict,
-    VideoAccept, VideoWish, explain, parse_track, plan,
+    Abilities, Action, AudioAccept, AudioWish, Bounds, CodecSet, EndpointKind, Policy, ReasonCode, Rule, RuleTable, Sink, Size, Source,
+    Verdict, VideoAccept, VideoWish, explain, parse_track, plan,
 };
 use proptest::prelude::*;
 
@@ -18,13 +18,37 @@ fn rule(toml: &str) -> RuleTable {
 /// Verdicts of rtmp to `sink`.
 fn decide(rules: &RuleTable, sink: &Sink, video: &str, audio: &str, able: Abilities) -> (Verdict, Verdict) {
     let (video, audio) = (track(Kind::Video, video), track(Kind::Audio, audio));
-    let source = Source { kind: EndpointKind::Rtmp, stream: "live/x", video: video.as_ref(), audio: audio.as_ref() };
+    let source =
+        Source { kind: EndpointKind::Rtmp, bounds: Bounds::default(), stream: "live/x", video: video.as_ref(), audio: audio.as_ref() };
     let plan = plan(rules, &source, sink, &able);
     (plan.video, plan.audio)
 }
 
 fn to_webrtc(rules: &RuleTable, video: &str, audio: &str) -> (Verdict, Verdict) {
     decide(rules, &EndpointKind::Webrtc.default_sink(), video, audio, Abilities::all())
+}
+
+/// Verdicts of rtmp with H.264 and AAC to a usual sink, when the publisher's token says so much.
+fn bounded(bounds: Bounds, to: EndpointKind) -> (Verdict, Verdict) {
+    let (video, audio) = (track(Kind::Video, "h264"), track(Kind::Audio, "aac"));
+    let source = Source { kind: EndpointKind::Rtmp, bounds, stream: "live/x", video: video.as_ref(), audio: audio.as_ref() };
+    let plan = plan(&RuleTable::default(), &source, &to.default_sink(), &Abilities::all());
+    (plan.video, plan.audio)
+}
+
+#[test]
+fn a_publishers_token_bounds_every_pair_of_its_stream() {
+    let passes = Bounds { passes_only: true, ..Bounds::default() };
+    let (video, audio) = bounded(passes, EndpointKind::Webrtc);
+    assert_eq!((video.action, audio.action, audio.code), (Action::Pass, Action::Drop, ReasonCode::TokenPassesOnly));
+    assert!(audio.reason.contains("the publisher's token") && audio.reason.contains("aac is not taken by webrtc"), "{audio:?}");
+    assert_eq!(bounded(passes, EndpointKind::Rtmp).1.action, Action::Pass);
+    let unrecorded = Bounds { no_record: true, ..Bounds::default() };
+    let (video, audio) = bounded(unrecorded, EndpointKind::File);
+    assert!([&video, &audio].iter().all(|v| v.action == Action::Drop && v.code == ReasonCode::NoRecord), "{video:?} {audio:?}");
+    assert!(video.reason.contains("rules recording out"), "{video:?}");
+    assert_eq!(bounded(Bounds::default(), EndpointKind::File).0.action, Action::Pass);
+    assert_eq!(bounded(unrecorded, EndpointKind::Rtmp), bounded(Bounds::default(), EndpointKind::Rtmp));
 }
 
 #[test]
@@ -59,6 +83,7 @@ fn each_reason_code_is_reached() {
         (RuleCodecRefused, audio(&rule("audio = { codec = 'aac', bitrate_kbps = 96 }"), &webrtc, "opus", all)),
         (RuleDrop, audio(&rule("audio = 'drop'"), &webrtc, "opus", all)),
         (TokenPassesOnly, audio(&matrix, &Sink { passes_only: true, ..webrtc.clone() }, "aac", all)),
+        (NoRecord, bounded(Bounds { no_record: true, ..Bounds::default() }, EndpointKind::File).0),
         (NoTrack, video(&matrix, &webrtc, "none", all)),
         (SinkTakesNone, video(&matrix, &mono_phone, "h264", all)),
         (NoDecoder, audio(&matrix, &webrtc, "aac", none)),
@@ -161,7 +186,8 @@ fn targets_of_jsmpeg(rules: &RuleTable, source: &[(&str, &str)]) -> Vec<(String,
     };
     let mut once = |(video, audio): &(&str, &str)| {
         let (video, audio) = (track(Kind::Video, video), track(Kind::Audio, audio));
-        let source = Source { kind: EndpointKind::Rtmp, stream: "live/x", video: video.as_ref(), audio: audio.as_ref() };
+        let source =
+            Source { kind: EndpointKind::Rtmp, bounds: Bounds::default(), stream: "live/x", video: video.as_ref(), audio: audio.as_ref() };
         let plan = plan(rules, &source, &sink, &Abilities::all());
         sink.settle(&plan, &source);
         (word(&plan.video), word(&plan.audio))
@@ -238,7 +264,8 @@ fn track_descriptions_are_read_and_mistakes_named() {
 fn a_decision_takes_microseconds_at_most() {
     let rules = RuleTable::new((0..20).map(|i| toml::from_str(&format!("stream = 'x{i}/**'")).unwrap()).collect());
     let (video, audio) = (track(Kind::Video, "h264:high:bframes=2"), track(Kind::Audio, "aac"));
-    let source = Source { kind: EndpointKind::Rtmp, stream: "live/x", video: video.as_ref(), audio: audio.as_ref() };
+    let source =
+        Source { kind: EndpointKind::Rtmp, bounds: Bounds::default(), stream: "live/x", video: video.as_ref(), audio: audio.as_ref() };
     let sink = EndpointKind::Webrtc.default_sink();
     let begin = std::time::Instant::now();
     for _ in 0..10_000 {
@@ -351,7 +378,7 @@ proptest! {
             (decode, encode, _) => Abilities { decode: decode.into_iter().collect(), encode: encode.into_iter().collect() },
         };
         let (video, audio) = tracks;
-        let source = Source { kind: from, stream: &stream, video: video.as_ref(), audio: audio.as_ref() };
+        let source = Source { kind: from, bounds: Bounds::default(), stream: &stream, video: video.as_ref(), audio: audio.as_ref() };
         let plan = plan(&RuleTable::new(rules), &source, &sink, &able);
         for (kind, track, verdict) in [(Kind::Video, &video, &plan.video), (Kind::Audio, &audio, &plan.audio)] {
             prop_assert!(!verdict.reason.is_empty());
