@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Board, Failure};
 
-/// A connection that lasted this long was a good one: the next failure begins with the first pause again.
-pub(crate) const GOOD: Duration = Duration::from_secs(10);
+/// A connection over which the stream ran this long was a good one: the next failure begins with the first pause again.
+pub(super) const GOOD: Duration = Duration::from_secs(10);
 
 /// Growing pauses.
 pub(crate) struct Pauses {
@@ -50,8 +50,7 @@ impl Pauses {
 
 /// Whether a connection ended by the server's wish and by no fault, so that the next one needs no pause. It does where wishes
 /// follow each other: two servers may send us to and fro.
-pub(crate) fn is_wish(failure: &Failure, board: &Board, begun: Instant) -> bool {
-    let lasted = begun.elapsed() > GOOD;
+pub(crate) fn is_wish(failure: &Failure, board: &Board, lasted: bool) -> bool {
     matches!(failure, Failure::Reconnect(to) if lasted || to.is_some() && board.read().announced.is_none())
 }
 

@@ -75,6 +75,14 @@ impl Failure {
     pub(crate) fn is_down(&self) -> bool {
         matches!(self, Self::Dial(DialError::Connect { .. }))
     }
+
+    /// For how long nothing went over the connection before it was given up.
+    pub(crate) fn silence(&self) -> Duration {
+        match self {
+            Self::Idle(silence) | Self::Wedged(silence) => *silence,
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 impl From<ProtoError> for Failure {

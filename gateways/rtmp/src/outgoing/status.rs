@@ -1,6 +1,7 @@
 //! [`Status`]: what others see of a push or a pull; [`Board`], where its task writes that; [`Task`], which ends when it is dropped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use patchbay_bus::{StreamName, now};
 use patchbay_media::MediaTime;
@@ -8,7 +9,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Destination, Target};
+use super::pauses::GOOD;
+use super::{Destination, Failure, Target};
 
 /// Failures in a row after which the other server is tried.
 const FAILURES_MAX: u32 = 3;
@@ -68,12 +70,24 @@ pub struct Status {
     pub(crate) announced: Option<Target>,
     /// When the primary is tried again, while it does.
     pub(crate) back_at: Option<Instant>,
+    /// Since when the stream runs over this connection.
+    up_since: Option<Instant>,
 }
 
 impl Status {
     fn new() -> Self {
-        let (detail, advice, since) = (String::new(), Vec::new(), now());
-        Self { state: State::Waiting, detail, advice, since, connects: 0, failures: 0, on_backup: false, announced: None, back_at: None }
+        Self {
+            state: State::Waiting,
+            detail: String::new(),
+            advice: Vec::new(),
+            since: now(),
+            connects: 0,
+            failures: 0,
+            on_backup: false,
+            announced: None,
+            back_at: None,
+            up_since: None,
+        }
     }
 }
 
@@ -148,6 +162,23 @@ impl Board {
         self.edit(|status| status.advice = advice);
     }
 
+    /// A connection is tried.
+    pub(crate) fn connecting(&self) {
+        self.edit(|status| status.up_since = None);
+        self.set(State::Connecting, "");
+    }
+
+    /// Whether the connection that failed was a good one: then the failures before it count no more.
+    pub(crate) fn was_good(&self, failure: &Failure) -> bool {
+        let up = self.read().up_since.map_or(Duration::ZERO, |at| at.elapsed());
+        // The time in which nothing came or went any more was no good one.
+        let good = up.saturating_sub(failure.silence()) > GOOD;
+        if good {
+            self.edit(|status| status.failures = 0);
+        }
+        good
+    }
+
     /// Counts a failure, and goes over to the other server when there were too many in a row.
     pub(crate) fn failed(&self) {
         self.edit(|status| {
@@ -165,6 +196,7 @@ impl Board {
         self.edit(|status| {
             status.connects += 1;
             status.advice.clear();
+            status.up_since = Some(Instant::now());
         });
         self.set(State::Live, "");
     }
@@ -197,5 +229,49 @@ impl Task {
     /// The server that is dialled now.
     pub(crate) fn target(&self) -> Target {
         self.board.target()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use patchbay_outbound::Policy;
+
+    use super::*;
+
+    fn board() -> Board {
+        let [primary, backup] = ["rtmp://a/live/key", "rtmp://b/live/key"].map(|url| Target::parse(url).unwrap());
+        Board::new("push", "a".parse().unwrap(), Destination { backup: Some(backup), ..Destination::new(primary, Policy::ALL) })
+    }
+
+    fn fails(board: &Board, ran: Option<Duration>, failure: &Failure) -> bool {
+        board.connecting();
+        if let Some(ran) = ran {
+            board.connected();
+            board.edit(|status| status.up_since = Instant::now().checked_sub(ran));
+        }
+        let good = board.was_good(failure);
+        board.failed();
+        good
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_for_long_is_left_for_the_other() {
+        let board = board();
+        assert!(fails(&board, Some(2 * GOOD), &Failure::Closed));
+        // Whatever the connection before it was.
+        assert!(!fails(&board, None, &Failure::Silent));
+        assert!(!board.read().on_backup);
+        assert!(!fails(&board, None, &Failure::Silent));
+        assert_eq!((board.read().failures, board.read().on_backup), (FAILURES_MAX, true));
+    }
+
+    #[test]
+    fn only_the_time_in_which_the_stream_ran_counts() {
+        let board = board();
+        assert!(!fails(&board, Some(GOOD * 3 / 2), &Failure::Idle(GOOD)), "it said its tracks and no more");
+        assert!(!fails(&board, Some(GOOD / 2), &Failure::Closed));
+        assert_eq!(board.read().failures, 2);
+        assert!(fails(&board, Some(GOOD * 5 / 2), &Failure::Idle(GOOD)));
+        assert_eq!((board.read().failures, board.read().on_backup), (1, false));
     }
 }

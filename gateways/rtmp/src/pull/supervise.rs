@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchbay_contract::Hub;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::receiver;
-use crate::outgoing::{Board, Failure, GOOD, Pauses, Peer, State, is_wish, rest, rest_while_down};
+use crate::outgoing::{Board, Failure, Pauses, Peer, State, is_wish, rest, rest_while_down};
 use crate::proto::client::Mode;
 
 pub(super) async fn run(hub: Arc<dyn Hub>, board: Board, stop: CancellationToken) {
@@ -16,23 +15,22 @@ pub(super) async fn run(hub: Arc<dyn Hub>, board: Board, stop: CancellationToken
     let (mut dialled, mut announced) = (None, None);
     while !stop.is_cancelled() {
         let target = board.head_for(announced.take());
-        board.set(State::Connecting, "");
+        board.connecting();
         let connecting = Peer::connect(&board.to, &target, Mode::Play, dialled.take(), |_| {});
         let connected = tokio::select! {
             () = stop.cancelled() => return,
             connected = connecting => connected,
         };
-        let begun = Instant::now();
         let result = match connected {
             Ok(peer) => receiver::receive(peer, &hub, &board, &stop).await,
             Err(failure) => Err(failure),
         };
         let Err(failure) = result else { return };
-        if begun.elapsed() > GOOD {
+        let good = board.was_good(&failure);
+        if good {
             pauses.reset();
-            board.edit(|status| status.failures = 0);
         }
-        let wished = is_wish(&failure, &board, begun);
+        let wished = is_wish(&failure, &board, good);
         let (state, pause) = match &failure {
             _ if wished => (State::Connecting, Duration::ZERO),
             Failure::Refused(_) => (State::Rejected, pauses.next_after_no()),

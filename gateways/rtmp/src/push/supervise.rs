@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::sender::{Health, Sender, Source};
 use crate::accept;
 use crate::fanout::lonely_and_young;
-use crate::outgoing::{Board, Failure, GOOD, Pauses, State, Target, is_wish, rest, rest_while_down};
+use crate::outgoing::{Board, Failure, Pauses, State, Target, is_wish, rest, rest_while_down};
 use crate::proto::fourcc::FourCcs;
 
 /// How long a stream that has just begun may take to show its second track.
@@ -103,8 +103,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
             }
             continue;
         }
-        board.set(State::Connecting, "");
-        let begun = Instant::now();
+        board.connecting();
         let failure = match connect_and_send(source, board, stop, known).await {
             Ok(reason) => {
                 pauses.reset();
@@ -113,11 +112,11 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
             }
             Err(failure) => failure,
         };
-        if begun.elapsed() > GOOD {
+        let good = board.was_good(&failure);
+        if good {
             pauses.reset();
-            board.edit(|status| status.failures = 0);
         }
-        let wished = is_wish(&failure, board, begun);
+        let wished = is_wish(&failure, board, good);
         let (state, pause) = match &failure {
             _ if wished => (State::Connecting, Duration::ZERO),
             Failure::Refused(_) => (State::Rejected, pauses.next_after_no()),
