@@ -48,9 +48,11 @@ impl Pull {
         self.url.text().replace(NAMES[0], stream).replace(NAMES[1], name)
     }
 
-    /// Where from, without the last part, which may hold a secret.
+    /// Where from, without the last part and the query, which may hold a secret.
     pub fn shown_url(&self) -> String {
-        self.url.text().rsplit_once('/').map_or_else(String::new, |(server, _)| format!("{server}/***"))
+        let text = self.url.text();
+        let path = text.split_once('?').map_or(text, |(path, _)| path);
+        path.rsplit_once('/').map_or_else(String::new, |(server, _)| format!("{server}/***"))
     }
 
     /// What is wrong with the URL.
@@ -63,7 +65,8 @@ impl Pull {
         if self.stream.as_str().contains('*') && !NAMES.iter().any(|name| text.contains(name)) {
             return Some("needs {stream} or {name}: the pattern is for many streams".into());
         }
-        push::Target::parse(&self.fill("a/b")).err().map(bad_target)
+        let some_name = self.stream.as_str().replace('*', "x");
+        push::Target::parse(&self.fill(&some_name)).err().map(bad_target)
     }
 
     /// How long it goes on without viewers.

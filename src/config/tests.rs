@@ -258,6 +258,8 @@ fn a_pull_names_its_streams_after_the_host_and_only_there() {
     check_refused(&pull("cam/*", "rtmp://h/live/a"), 3, "pulls[0].url: needs {stream} or {name}");
     check_refused(&pull("cam/*", "rtmp://{name}.h/live/a"), 3, "pulls[0].url: viewers choose the names");
     check_refused(&pull("a", "rtmp://h/live"), 3, "pulls[0].url: no stream name");
+    check_refused(&pull("a", "rtmp://h/{stream}"), 3, "pulls[0].url: no stream name");
+    assert!(parse(&pull("cam/*", "rtmp://h/{stream}")).is_ok());
     check_refused(&pull("../a", "rtmp://h/live/a"), 2, "pulls[0].stream: no stream fits");
     let target = |url: &str| parse(&pull("cam/**", url)).unwrap().pulls[0].target(&"cam/hall/1".parse().unwrap());
     assert_eq!(target("rtmp://h/live/{name}?from={stream}"), "rtmp://h/live/1?from=cam/hall/1");
@@ -265,6 +267,8 @@ fn a_pull_names_its_streams_after_the_host_and_only_there() {
     let config = parse(&format!("{}wait_s = 9\nidle_s = 2\n", pull("a", "rtmp://h/live/k3y-of-a"))).unwrap();
     assert_eq!((config.pulls[0].idle().as_secs(), config.pulls[0].shown_url().as_str()), (9, "rtmp://h/live/***"));
     assert!(!format!("{config:?}").contains("k3y-of-a"));
+    let config = parse(&pull("a", "rtmp://h/live/a?token=abc/def")).unwrap();
+    assert_eq!(config.pulls[0].shown_url(), "rtmp://h/live/***");
 }
 
 #[test]
