@@ -46,6 +46,11 @@ impl Known {
         self.sender = Some(sender);
         None
     }
+
+    /// Lets go of what is connected and not needed soon: a server is not to hold a connection that sends nothing.
+    fn hang_up(&mut self) {
+        (self.sender, self.dialled) = (None, None);
+    }
 }
 
 pub(super) async fn run(hub: Arc<dyn Hub>, kind: EndpointKind, board: Board, stop: CancellationToken) {
@@ -65,6 +70,7 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &C
         Ok(leg) => leg,
         Err(refusal) => {
             board.set(State::Backoff, refusal);
+            known.hang_up();
             return rest(stop, pauses.next()).await;
         }
     };
@@ -80,6 +86,7 @@ async fn one_leg(hub: &Arc<dyn Hub>, kind: EndpointKind, board: &Board, stop: &C
     let kicked = cause.code == "kicked";
     leg.end(cause);
     if kicked {
+        known.hang_up();
         rest(stop, pauses.next()).await;
     }
 }
@@ -95,7 +102,8 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         }
         if !is_live(&source.feed) {
             board.set(State::Waiting, "");
-            (known.dialled, known.announced) = (None, None);
+            known.hang_up();
+            known.announced = None;
             board.head_for(None);
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -106,8 +114,10 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         board.connecting();
         let failure = match connect_and_send(source, board, stop, known).await {
             Ok(reason) => {
-                pauses.reset();
-                board.edit(|status| status.failures = 0);
+                if reason != CODECS_LEARNT {
+                    pauses.reset();
+                    board.edit(|status| status.failures = 0);
+                }
                 return Cause::here(reason);
             }
             Err(failure) => failure,
