@@ -9,6 +9,7 @@ use patchbay_contract::{Code, Hub, Refusal};
 use patchbay_outbound::Policy;
 use patchbay_rtmp::pull::{Destination, Pull, State, Status, Target};
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -53,6 +54,32 @@ impl Running {
     fn is_live(&self) -> bool {
         self.pull.status().state == State::Live
     }
+
+    fn coming(&self) -> Coming {
+        Coming { status: self.pull.watch(), wait: self.by.wait() }
+    }
+}
+
+/// A stream that a pull brings, or has brought.
+pub struct Coming {
+    status: watch::Receiver<Status>,
+    wait: Duration,
+}
+
+impl Coming {
+    /// Waits until there is something to play.
+    ///
+    /// # Errors
+    /// It has not come in time, and how its pull is. No more than that: anybody may ask, and why is the operator's to know.
+    pub async fn wait(mut self, stream: &StreamName) -> Result<(), Refusal> {
+        let settled = |status: &Status| matches!(status.state, State::Live | State::Rejected | State::Stopped);
+        let seen = timeout(self.wait, self.status.wait_for(settled)).await;
+        if seen.is_ok_and(|seen| seen.is_ok_and(|status| status.state == State::Live)) {
+            return Ok(());
+        }
+        let how = self.status.borrow().state.as_str();
+        Err(Refusal::new(Code::StreamNotFound, format!("nobody publishes {stream} here, and its pull is {how}")))
+    }
 }
 
 #[derive(Default)]
@@ -81,40 +108,28 @@ impl Pulls {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody wants to play a name that nobody publishes: waits for it to come, if it is one that is pulled.
+    /// Somebody wants to play a name that nobody publishes: starts its pull where it does not run, if it is one that is pulled.
     ///
     /// # Errors
-    /// It has not come in time, and how its pull is.
-    pub async fn bring(&self, stream: &StreamName) -> Result<(), Refusal> {
-        let Some((mut status, wait)) = self.wanted(stream)? else { return Ok(()) };
-        let settled = |status: &Status| matches!(status.state, State::Live | State::Rejected | State::Stopped);
-        let came = timeout(wait, status.wait_for(settled)).await.is_ok_and(|seen| seen.is_ok_and(|status| status.state == State::Live));
-        if came {
-            return Ok(());
-        }
-        let status = status.borrow();
-        let detail = if status.detail.is_empty() { String::new() } else { format!(": {}", status.detail) };
-        let how = status.state.as_str();
-        Err(Refusal::new(Code::StreamNotFound, format!("nobody publishes {stream} here, and its pull is {how}{detail}")))
-    }
-
-    /// The status of the pull of a name, which is started where it does not run, and how long to wait for it.
-    fn wanted(&self, stream: &StreamName) -> Result<Option<(tokio::sync::watch::Receiver<Status>, Duration)>, Refusal> {
+    /// Too many are pulled, or there is no asking for this name.
+    pub fn wanted(&self, stream: &StreamName) -> Result<Option<Coming>, Refusal> {
         let mut inner = self.inner();
         if inner.stopped {
             return Ok(None);
         }
-        if let Some(running) = inner.running.get(stream) {
-            return Ok(Some((running.pull.watch(), running.by.wait())));
+        if let Some(running) = inner.running.get_mut(stream) {
+            running.watched = Instant::now();
+            return Ok(Some(running.coming()));
         }
         let Some(by) = inner.configured.iter().find(|pull| pull.stream.matches(stream.as_str())).cloned() else { return Ok(None) };
         let target = Target::parse(&by.target(stream)).map_err(|e| Refusal::new(Code::Internal, format!("the pull of {stream}: {e}")))?;
         inner.make_room()?;
         let from = Destination { ca_file: by.ca_file.clone(), elsewhere: self.elsewhere.clone(), ..Destination::new(target, Policy::ALL) };
         let pull = Pull::start(self.hub.clone(), stream.clone(), from);
-        let (status, wait) = (pull.watch(), by.wait());
-        inner.running.insert(stream.clone(), Running { pull, by, watched: Instant::now() });
-        Ok(Some((status, wait)))
+        let running = Running { pull, by, watched: Instant::now() };
+        let coming = running.coming();
+        inner.running.insert(stream.clone(), running);
+        Ok(Some(coming))
     }
 
     /// Ends the pulls that nobody has watched for their while, until `shutdown`.
@@ -135,7 +150,7 @@ impl Pulls {
                 running.watched = now;
             }
             // Who publishes here comes before a server elsewhere.
-            let is_needed = now - running.watched < running.by.idle() && !self.board.has_own_publisher(stream);
+            let is_needed = now - running.watched < running.by.idle() && self.board.publisher_yields(stream) != Some(false);
             if !is_needed {
                 tracing::info!(%stream, "pull ends: nobody watches, or somebody publishes here");
             }

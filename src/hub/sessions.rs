@@ -68,11 +68,13 @@ impl Switchboard {
 
     /// Lets a publisher in by its route: makes room for it, where it takes over.
     async fn let_in(&self, request: &PublishRequest) -> Result<SecondPublisher, Refusal> {
-        let policy = self.routes().of(&request.stream).map_or(SecondPublisher::Reject, Route::second_publisher);
+        let yields = request.caller.yields;
+        let policy = self.routes().of(&request.stream).filter(|_| !yields).map_or(SecondPublisher::Reject, Route::second_publisher);
         if self.bus().get(&request.stream).is_none() {
             return Ok(policy);
         }
         match policy {
+            _ if !yields && self.publisher_yields(&request.stream) == Some(true) => self.take_over(&request.stream).await?,
             SecondPublisher::Backup => {}
             SecondPublisher::Takeover => self.take_over(&request.stream).await?,
             SecondPublisher::Reject => {
@@ -163,11 +165,24 @@ impl Switchboard {
     async fn bring(&self, request: &PlayRequest) -> Result<(), Refusal> {
         // The operator's pushes wait for a stream without asking for it.
         let Some(pulls) = self.pulls.get().filter(|_| !request.caller.operator) else { return Ok(()) };
-        if self.bus().get(&request.stream).is_some() {
+        // What a pull publishes may have nothing to play yet, or end just now.
+        if self.publisher_yields(&request.stream) == Some(false) {
             return Ok(());
         }
-        self.admit(&self.ledger())?;
-        pulls.bring(&request.stream).await
+        let is_held = {
+            let ledger = self.ledger();
+            self.admit(&ledger)?;
+            ledger.vanished.contains_key(&request.stream)
+        };
+        let coming = pulls.wanted(&request.stream);
+        // The viewers of a source that is away wait for it inside, and one more with them.
+        if is_held {
+            return Ok(());
+        }
+        match coming? {
+            Some(coming) => coming.wait(&request.stream).await,
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn play_now(self: Arc<Self>, mut request: PlayRequest) -> Result<Leg, Refusal> {

@@ -223,9 +223,9 @@ impl Switchboard {
         legs.any(|row| !row.caller.operator)
     }
 
-    /// Whether a stream is published by somebody, and not pulled.
-    pub fn has_own_publisher(&self, stream: &StreamName) -> bool {
-        self.ledger().publication_of(stream).is_some_and(|(_, row)| row.caller.protocol != "pull")
+    /// Whether a stream is live, and by a publisher that gives way to others (`true`) or by one that does not.
+    pub fn publisher_yields(&self, stream: &StreamName) -> Option<bool> {
+        self.ledger().publication_of(stream).map(|(_, row)| row.caller.yields)
     }
 
     /// Who was refused, and why.

@@ -20,6 +20,12 @@ fn publications(hub: &Patchbay) -> Vec<Value> {
     all.as_array().expect("sessions").iter().filter(|session| session["role"] == "publish").cloned().collect()
 }
 
+fn ask(hub: &Patchbay, name: &str) -> (u16, Value) {
+    let http: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut answer = http.get(hub.url(&format!("/flv/{name}.flv"))).call().expect("an answer");
+    (answer.status().as_u16(), answer.body_mut().read_json::<Value>().unwrap_or_default())
+}
+
 #[test]
 fn a_pulled_stream_comes_with_its_first_viewer_outlives_its_server_and_goes_after_the_last() {
     let _turn = turn();
@@ -43,7 +49,11 @@ fn a_pulled_stream_comes_with_its_first_viewer_outlives_its_server_and_goes_afte
     let before = viewers();
     drop((server, source));
     wait_for("the loss", Duration::from_secs(5), || (text(&pull(&hub)["state"]) == "backoff").then_some(()));
-    std::thread::sleep(Duration::from_secs(2));
+    let late = play(&hub.rtmp_url("far/a"));
+    wait_for("one more to wait with them", Duration::from_secs(3), || (viewers().len() == 3).then_some(()));
+    assert_eq!(text(&pull(&hub)["state"]), "backoff");
+    drop(late);
+    wait_for("it to leave", Duration::from_secs(3), || (viewers().len() == 2).then_some(()));
     let server = nginx(rtmp, http);
     let _source = publish(&fixture("baseline-360p.flv"), &far);
     let back = Instant::now();
@@ -69,17 +79,14 @@ fn a_pulled_stream_comes_with_its_first_viewer_outlives_its_server_and_goes_afte
 fn whoever_plays_what_does_not_come_is_told_why_in_time_and_a_publisher_here_comes_first() {
     let _turn = turn();
     let rtmp = free_port();
-    let hub = pulling(rtmp, "idle_s = 2\nwait_s = 1");
-    let http: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let ask = |name: &str| {
-        let mut answer = http.get(hub.url(&format!("/flv/{name}.flv"))).call().expect("an answer");
-        (answer.status().as_u16(), answer.body_mut().read_json::<Value>().unwrap_or_default())
-    };
+    let hub = pulling(rtmp, "idle_s = 60\nwait_s = 1");
+    let ask = |name: &str| ask(&hub, name);
     let begun = Instant::now();
     let (status, body) = ask("far/none");
     let told = text(&body["detail"]);
     assert_eq!((status, text(&body["code"])), (404, "stream_not_found".into()), "{body}");
-    assert!(told.contains("its pull is backoff: cannot connect to 127.0.0.1"), "{told}");
+    assert_eq!(told, "nobody publishes far/none here, and its pull is backoff", "why is not everybody's to know");
+    assert!(text(&pull(&hub)["detail"]).contains("cannot connect to 127.0.0.1"), "{}", pull(&hub));
     assert!((1..=3).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!(ask("near/none").0, 404, "no pull, no wait");
     assert_eq!(hub.get("/v1/pulls")["pulls"].as_array().map(Vec::len), Some(1));
@@ -91,4 +98,41 @@ fn whoever_plays_what_does_not_come_is_told_why_in_time_and_a_publisher_here_com
     hub.rewrite("");
     ureq::post(hub.url("/v1/reload")).send_empty().expect("read again");
     assert_eq!(hub.get("/v1/pulls")["pulls"], serde_json::json!([]));
+}
+
+#[test]
+fn whoever_waits_keeps_the_pull_and_whoever_publishes_here_takes_over_from_it() {
+    let _turn = turn();
+    let (rtmp, http) = (free_port(), free_port());
+    let backup = "[[routes]]\nstream = \"far/b\"\nsecond_publisher = \"backup\"";
+    let hub = pulling(rtmp, &format!("idle_s = 1\nwait_s = 2\n{backup}"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(ask(&hub, "far/a").0, 404));
+        std::thread::sleep(Duration::from_millis(1_400));
+        let begun = Instant::now();
+        assert_eq!(ask(&hub, "far/a").0, 404);
+        assert!(begun.elapsed() > Duration::from_millis(1_900), "{:?}", begun.elapsed());
+    });
+
+    let _server = nginx(rtmp, http);
+    let names = ["a", "b"];
+    let _far = names.map(|name| publish(&fixture("baseline-360p.flv"), &format!("rtmp://127.0.0.1:{rtmp}/live/{name}")));
+    std::thread::sleep(Duration::from_secs(1));
+    let players = names.map(|name| play(&hub.rtmp_url(&format!("far/{name}"))));
+    let all_by = |protocol: &str| {
+        let all = publications(&hub);
+        (all.len() == 2 && all.iter().all(|publication| publication["protocol"] == protocol)).then_some(())
+    };
+    let viewers = || hub.pairs("rtmp").iter().map(|pair| pair["id"].clone()).collect::<Vec<_>>();
+    wait_for("both pulls, watched", Duration::from_secs(10), || all_by("pull").filter(|()| viewers().len() == 2));
+    let before = viewers();
+
+    let _here = names.map(|name| publish(&fixture("baseline-360p.flv"), &hub.rtmp_url(&format!("far/{name}"))));
+    wait_for("the publishers here, and nobody else", Duration::from_secs(8), || all_by("rtmp"));
+    let is_over = || hub.get("/v1/pulls")["pulls"].as_array().map(|all| all.iter().all(|pull| pull["state"] == "waiting"));
+    wait_for("the end of the pulls", Duration::from_secs(3), || is_over().filter(|over| *over));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((viewers(), all_by("rtmp")), (before, Some(())), "everybody stayed");
+    wait_frames(&hub);
+    drop(players);
 }

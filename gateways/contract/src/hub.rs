@@ -22,6 +22,8 @@ pub struct Caller {
     pub credentials: Credentials,
     /// The operator asked, by configuration or API, and no peer did: keys are not asked for.
     pub operator: bool,
+    /// A publisher that gives way: it comes only where nobody publishes, and goes when anybody else wants to.
+    pub yields: bool,
 }
 
 /// A source wants to publish.

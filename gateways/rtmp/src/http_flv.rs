@@ -52,7 +52,7 @@ async fn answer(shared: Arc<Shared>, name: &str, request: Request) -> Response {
         peer,
         agent: agent(&parts.headers),
         credentials: Credentials::of_http(&parts.uri, &parts.headers),
-        operator: false,
+        ..Caller::default()
     };
     let leg = match play(&shared, name, query, caller).await {
         Ok(leg) => leg,

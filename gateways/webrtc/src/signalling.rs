@@ -97,7 +97,7 @@ impl Request {
     fn caller(&self, protocol: &'static str) -> Caller {
         let agent = self.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
         let agent = agent.map(|a| a.chars().take(AGENT_MAX).collect());
-        Caller { protocol, peer: self.peer, agent, credentials: self.credentials.clone(), operator: false }
+        Caller { protocol, peer: self.peer, agent, credentials: self.credentials.clone(), ..Caller::default() }
     }
 
     pub(crate) fn expect_type(&self, wanted: &str) -> Result<(), Refusal> {

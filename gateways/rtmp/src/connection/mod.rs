@@ -236,7 +236,7 @@ impl Connection {
             peer: Some(self.peer),
             agent: naming::agent(&self.connect.flash_ver),
             credentials: naming::credentials(&[&stream.query, &self.connect.query], &self.connect.tc_url),
-            operator: false,
+            ..Caller::default()
         }
     }
 

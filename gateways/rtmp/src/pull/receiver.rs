@@ -102,7 +102,7 @@ fn is_of_stream(event: &ClientEvent) -> bool {
 
 async fn begin(hub: &Arc<dyn Hub>, board: &Board) -> Result<Arriving, Failure> {
     let kind = hub.kind_of(&board.stream, EndpointKind::Rtmp);
-    let caller = Caller { protocol: "pull", agent: Some(board.to.primary.to_string()), operator: true, ..Caller::default() };
+    let caller = Caller { protocol: "pull", agent: Some(board.to.primary.to_string()), operator: true, yields: true, ..Caller::default() };
     let request = PublishRequest { stream: board.stream.clone(), kind, caller };
     let publication = hub.publish(request).await.map_err(Failure::Unwanted)?;
     let (stream, cancelled) = (publication.publisher().stream().clone(), publication.cancelled().clone());
