@@ -1,6 +1,5 @@
 //! Rules are replaced while everything runs: what would change is told before, and who is not concerned does not notice.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -86,14 +85,12 @@ fn bad_rules_are_refused_whole_with_the_place() {
 fn a_hangup_reads_the_rules_again_and_a_broken_file_leaves_them() {
     let _turn = turn();
     let hub = Patchbay::start("");
-    let file: PathBuf = hub.log_path().with_file_name("patchbay.toml");
-    let text_before = std::fs::read_to_string(&file).expect("the configuration");
     let hang_up = || assert!(Command::new("kill").args(["-HUP", &hub.id().to_string()]).status().is_ok_and(|s| s.success()));
     let names = || hub.get("/v1/rules")["rules"].as_array().map(|rules| rules.iter().map(|r| text(&r["name"])).collect::<Vec<_>>());
-    std::fs::write(&file, format!("[[rules]]\nname = \"quiet\"\naudio = \"drop\"\n{text_before}")).expect("written");
+    hub.rewrite("[[rules]]\nname = \"quiet\"\naudio = \"drop\"\n");
     hang_up();
     wait_for("the new rule", Duration::from_secs(5), || (names() == Some(vec!["quiet".into()])).then_some(()));
-    std::fs::write(&file, format!("[[rules]]\nname = \"loud\"\naudio = \"shout\"\n{text_before}")).expect("written");
+    hub.rewrite("[[rules]]\nname = \"loud\"\naudio = \"shout\"\n");
     hang_up();
     wait_for("the refusal", Duration::from_secs(5), || hub.log().contains("configuration not read again").then_some(()));
     assert!(hub.log().contains("rules[0].audio"), "{}", hub.log());
