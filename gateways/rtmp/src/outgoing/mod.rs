@@ -14,7 +14,7 @@ mod provider;
 mod status;
 mod target;
 
-pub(crate) use pauses::{Pauses, is_wish, rest, rest_while_down};
+pub(crate) use pauses::{Next, Pauses, after, rest};
 pub(crate) use peer::{Failure, Peer};
 pub use provider::{Provider, Signer};
 pub(crate) use status::{Board, Task};

@@ -1,4 +1,4 @@
-//! [`Pauses`]: how long to wait after a failure.
+//! [`after`]: what follows when a connection has failed; [`Pauses`]: how long to wait then.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Board, Failure};
+use super::{Board, Failure, State, Target};
 
 /// A connection over which the stream ran this long was a good one: the next failure begins with the first pause again.
 pub(super) const GOOD: Duration = Duration::from_secs(10);
@@ -48,9 +48,46 @@ impl Pauses {
     }
 }
 
+/// What the next connection begins with.
+#[derive(Default)]
+pub(crate) struct Next {
+    /// The connection that showed that a server is back.
+    pub(crate) dialled: Option<TcpStream>,
+    /// Where a server has sent us: for the next connection, and no other.
+    pub(crate) announced: Option<Target>,
+}
+
+/// A connection has failed: says so, waits as long as that asks for, and returns what the next one begins with.
+pub(crate) async fn after(failure: Failure, board: &Board, pauses: &mut Pauses, stop: &CancellationToken) -> Next {
+    let good = board.was_good(&failure);
+    if good {
+        pauses.reset();
+    }
+    let wished = is_wish(&failure, board, good);
+    let (state, pause) = match &failure {
+        _ if wished => (State::Connecting, Duration::ZERO),
+        Failure::Refused(_) => (State::Rejected, pauses.next_after_no()),
+        _ => (State::Backoff, pauses.next()),
+    };
+    board.set(state, &failure);
+    if !wished {
+        board.failed();
+    }
+    let mut next = Next::default();
+    if failure.is_down() {
+        next.dialled = rest_while_down(board, stop, pause).await;
+    } else {
+        rest(stop, pause).await;
+    }
+    if let Failure::Reconnect(to) = failure {
+        next.announced = to;
+    }
+    next
+}
+
 /// Whether a connection ended by the server's wish and by no fault, so that the next one needs no pause. It does where wishes
 /// follow each other: two servers may send us to and fro.
-pub(crate) fn is_wish(failure: &Failure, board: &Board, lasted: bool) -> bool {
+fn is_wish(failure: &Failure, board: &Board, lasted: bool) -> bool {
     matches!(failure, Failure::Reconnect(to) if lasted || to.is_some() && board.read().announced.is_none())
 }
 
@@ -64,7 +101,7 @@ pub(crate) async fn rest(stop: &CancellationToken, pause: Duration) {
 
 /// The same, but a server that is down ends the pause by being back: the connection that shows it. One that we were sent
 /// to is not waited for, and the one that sent us there may well be up.
-pub(crate) async fn rest_while_down(board: &Board, stop: &CancellationToken, pause: Duration) -> Option<TcpStream> {
+async fn rest_while_down(board: &Board, stop: &CancellationToken, pause: Duration) -> Option<TcpStream> {
     let target = board.configured();
     let (host, port) = target.host();
     if board.read().announced.is_some() {

@@ -89,6 +89,11 @@ impl Status {
             up_since: None,
         }
     }
+
+    /// The server that is dialled now.
+    fn target<'a>(&'a self, to: &'a Destination) -> &'a Target {
+        self.announced.as_ref().unwrap_or(to.of(self.on_backup))
+    }
 }
 
 /// The status, written by the task and read by all.
@@ -124,8 +129,7 @@ impl Board {
 
     /// The server that is dialled now.
     pub(crate) fn target(&self) -> Target {
-        let status = self.read();
-        status.announced.as_ref().unwrap_or(self.to.of(status.on_backup)).clone()
+        self.read().target(&self.to).clone()
     }
 
     /// Goes to where a server sent us, this once; `None`: to the one that is configured. Returns which that is.
@@ -144,7 +148,7 @@ impl Board {
             if (status.state, &status.detail) == (state, &detail) {
                 return false;
             }
-            let target = status.announced.as_ref().unwrap_or(self.to.of(status.on_backup));
+            let target = status.target(&self.to);
             tracing::info!(stream = %self.stream, %target, state = state.as_str(), detail = %detail, "{}", self.what);
             if state != status.state {
                 (status.state, status.since) = (state, now());
@@ -156,8 +160,9 @@ impl Board {
 
     /// Says what is to be said of the stream from now on.
     pub(crate) fn advise(&self, advice: Vec<String>) {
+        let target = self.target();
         for advice in &advice {
-            tracing::info!(stream = %self.stream, target = %self.to.of(self.read().on_backup), %advice, "{}", self.what);
+            tracing::info!(stream = %self.stream, %target, %advice, "{}", self.what);
         }
         self.edit(|status| status.advice = advice);
     }

@@ -6,14 +6,13 @@ use std::time::Duration;
 use patchbay_bus::{Feed, Signal};
 use patchbay_contract::{Caller, Cause, Hub, PlayRequest};
 use patchbay_rules::EndpointKind;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::sender::{Health, Sender, Source};
 use crate::accept;
 use crate::fanout::lonely_and_young;
-use crate::outgoing::{Board, Failure, Pauses, State, Target, is_wish, rest, rest_while_down};
+use crate::outgoing::{Board, Failure, Next, Pauses, State, after, rest};
 use crate::proto::fourcc::FourCcs;
 
 /// How long a stream that has just begun may take to show its second track.
@@ -30,10 +29,7 @@ struct Known {
     takes: FourCcs,
     /// Connected, for a leg that is still to be asked for.
     sender: Option<Sender>,
-    /// The connection that showed that it is back.
-    dialled: Option<TcpStream>,
-    /// Where a server has sent us: for the next connection, and no other.
-    announced: Option<Target>,
+    next: Next,
 }
 
 impl Known {
@@ -49,7 +45,7 @@ impl Known {
 
     /// Lets go of what is connected and not needed soon: a server is not to hold a connection that sends nothing.
     fn hang_up(&mut self) {
-        (self.sender, self.dialled) = (None, None);
+        (self.sender, self.next.dialled) = (None, None);
     }
 }
 
@@ -103,7 +99,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
         if !is_live(&source.feed) {
             board.set(State::Waiting, "");
             known.hang_up();
-            known.announced = None;
+            known.next.announced = None;
             board.head_for(None);
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -122,28 +118,7 @@ async fn push_while_live(source: &Source, board: &Board, stop: &CancellationToke
             }
             Err(failure) => failure,
         };
-        let good = board.was_good(&failure);
-        if good {
-            pauses.reset();
-        }
-        let wished = is_wish(&failure, board, good);
-        let (state, pause) = match &failure {
-            _ if wished => (State::Connecting, Duration::ZERO),
-            Failure::Refused(_) => (State::Rejected, pauses.next_after_no()),
-            _ => (State::Backoff, pauses.next()),
-        };
-        board.set(state, &failure);
-        if !wished {
-            board.failed();
-        }
-        if failure.is_down() {
-            known.dialled = rest_while_down(board, stop, pause).await;
-        } else {
-            rest(stop, pause).await;
-        }
-        if let Failure::Reconnect(to) = failure {
-            known.announced = to;
-        }
+        known.next = after(failure, board, pauses, stop).await;
     }
 }
 
@@ -152,10 +127,10 @@ async fn connect_and_send(source: &Source, board: &Board, stop: &CancellationTok
     let sender = match known.sender.take() {
         Some(sender) => sender,
         None => {
-            let target = board.head_for(known.announced.take());
+            let target = board.head_for(known.next.announced.take());
             tokio::select! {
                 () = stop.cancelled() => return Ok("stopped"),
-                sender = Sender::connect(&board.to, &target, known.dialled.take()) => sender?,
+                sender = Sender::connect(&board.to, &target, known.next.dialled.take()) => sender?,
             }
         }
     };
