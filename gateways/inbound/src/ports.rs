@@ -4,21 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
-use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::certificate::Certificate;
-
-/// Connections that may wait for their accept; the kernel caps it at its own limit. A peer beyond has to try again a second
-/// later, and the 128 or so of a plain bind are there within milliseconds when many come at once.
-const BACKLOG: i32 = 4_096;
-/// How long to wait when the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::port;
 
 /// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -87,10 +79,10 @@ impl Ports {
             None => None,
             Some(tls) => {
                 let certificate = certificate(tls).await.map_err(|source| BindError::Certificate { section, source })?;
-                Some((open(format!("{section}.tls_listen"), tls.address).await?, certificate))
+                Some((open(format!("{section}.tls_listen"), tls.address)?, certificate))
             }
         };
-        Ok(Self { plain: open(format!("{section}.listen"), listen.plain).await?, tls })
+        Ok(Self { plain: open(format!("{section}.listen"), listen.plain)?, tls })
     }
 
     /// Where the plain port is.
@@ -113,30 +105,17 @@ impl Ports {
 
     /// The next connection to either. Nothing is lost when this is dropped while it waits.
     pub async fn accept(&self) -> Accepted {
-        loop {
-            match self.attempt().await {
-                Ok(accepted) => return accepted,
-                Err(error) => {
-                    // Of one connection, or out of descriptors: neither is a reason to stop listening.
-                    tracing::warn!(%error, "accept failed");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn attempt(&self) -> io::Result<Accepted> {
         let secure = async {
             match &self.tls {
                 Some((listener, certificate)) => {
-                    let (stream, peer) = listener.accept().await?;
-                    Ok((stream, peer, Some(certificate.current())))
+                    let (stream, peer) = port::accept(listener).await;
+                    (stream, peer, Some(certificate.current()))
                 }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            plain = self.plain.accept() => plain.map(|(stream, peer)| (stream, peer, None)),
+            (stream, peer) = port::accept(&self.plain) => (stream, peer, None),
             secure = secure => secure,
         }
     }
@@ -147,12 +126,6 @@ async fn certificate(tls: Tls<'_>) -> io::Result<Arc<Certificate>> {
     Certificate::load(chain.to_owned(), key.to_owned(), tls.protocols).await
 }
 
-async fn open(key: String, address: SocketAddr) -> Result<TcpListener, BindError> {
-    let opened = async {
-        let listener = TcpListener::bind(address).await?;
-        // Linux takes a second listen() as a change of the length.
-        SockRef::from(&listener).listen(BACKLOG)?;
-        Ok(listener)
-    };
-    opened.await.map_err(|source| BindError::Port { key, address, source })
+fn open(key: String, address: SocketAddr) -> Result<TcpListener, BindError> {
+    port::open(address, false).and_then(TcpListener::from_std).map_err(|source| BindError::Port { key, address, source })
 }

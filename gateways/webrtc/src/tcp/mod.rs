@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use patchbay_contract::{HalfOpen, HalfOpenPlace};
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use patchbay_inbound::port;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -29,10 +30,6 @@ use crate::worker::Shared;
 
 /// How long a connection may take to its first valid check.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Connections that may wait for their accept; the kernel caps it at its own limit.
-const BACKLOG: i32 = 4_096;
-/// After an accept that failed, such as for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may take to send the goodbyes of their sessions.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// Read at once.
@@ -74,15 +71,7 @@ pub(crate) struct Listener(std::net::TcpListener);
 
 impl Listener {
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(Self(socket.into()))
+        port::open(address, true).map(Self)
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -98,17 +87,11 @@ impl Listener {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => {}
-                accepted = listener.accept() => match accepted {
-                    // No limit per address: a class behind one NAT connects at once, and `HalfOpen` is fair.
-                    Ok((socket, remote)) => {
-                        let place = half_open.enter(Some(remote.ip()), None);
-                        connections.spawn(serve(socket, remote, place, shared.clone()));
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "accept failed");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                // No limit per address: a class behind one NAT connects at once, and `HalfOpen` is fair.
+                (socket, remote) = port::accept(&listener) => {
+                    let place = half_open.enter(Some(remote.ip()), None);
+                    connections.spawn(serve(socket, remote, place, shared.clone()));
+                }
             }
         }
         let all_gone = async { while connections.join_next().await.is_some() {} };
