@@ -19,6 +19,12 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// A round trip this much longer than the shortest is a queue, if it stays.
 const QUEUE_RTT: Duration = Duration::from_millis(100);
+/// Up to here there is none: more may be tried.
+const CALM_RTT: Duration = Duration::from_millis(40);
+/// What [`QUEUE_RTT`] is on a link that has been enough, of which the estimate says so still, and that loses little: jitter
+/// looks like that.
+const JITTER_RTT: Duration = Duration::from_millis(250);
+const JITTER_LOSS: f32 = 0.04;
 /// Round trips that are long for so long although little is sent are the path's own.
 const QUEUE_MAX: Duration = Duration::from_secs(6);
 /// Each longer round trip lifts the shortest by one part in this many of what it is longer.
@@ -30,13 +36,17 @@ const REPORTS: usize = 4;
 const BACK: f64 = 0.9;
 const SETTLE: Duration = Duration::from_millis(1_250);
 /// While a queue stands, one part in this many of it, so that it goes.
-const DRAIN: u64 = 2;
+const DRAIN: u64 = 4;
 /// Enough to find out that there is more.
 const LEAST_BPS: u64 = 100_000;
 
-/// What the link takes is exceeded by this factor per report, and by this one at most towards an estimate that has risen.
-const STEP: f64 = 1.08;
-const STRIDE: f64 = 1.5;
+/// With each report that shows no queue, this much more is tried than the link was seen to take: a queue shows late.
+const STEP: f64 = 0.08;
+/// And faster each time, while it is less than this part of what the stream takes, up to the last; at once where the estimate
+/// has risen.
+const FAR: u64 = 3;
+const FASTER: f64 = 1.4;
+const STRIDE: f64 = 0.5;
 /// How long it is kept to after a queue: this at first, then twice as long each time.
 const PATIENCE_MIN: Duration = Duration::from_millis(1_500);
 const PATIENCE_MAX: Duration = Duration::from_secs(6);
@@ -55,6 +65,8 @@ pub(crate) struct Pace {
     bound: bool,
     /// What was seen to arrive through a queue, or to leave without one; counts more than the estimate.
     found_bps: Option<u64>,
+    /// What came through the queue that made the link the limit, when more than that was sent.
+    measured_bps: u64,
     /// The lowest estimate since the last queue; one that has risen far above it was measured.
     low_bps: u64,
     rtt_min: Duration,
@@ -74,6 +86,8 @@ pub(crate) struct Pace {
     calm_at: Instant,
     /// How long it is kept to after a queue.
     patience: Duration,
+    /// How much more is tried next.
+    step: f64,
     rate_bps: u64,
     /// Bytes; below zero when the last packet was larger than what was left.
     credit: i64,
@@ -88,6 +102,7 @@ impl Pace {
             needed_bps: SHARE_BPS,
             bound: true,
             found_bps: None,
+            measured_bps: 0,
             low_bps: u64::MAX,
             rtt_min: Duration::MAX,
             long: 0,
@@ -99,6 +114,7 @@ impl Pace {
             settled_at: now,
             calm_at: now,
             patience: PATIENCE_MIN,
+            step: STEP,
             rate_bps: SHARE_BPS,
             credit: *BURST_BYTES.end(),
             at: now,
@@ -131,20 +147,21 @@ impl Pace {
         self.sent.rotate_right(1);
         self.sent[0] = 0;
         let Some(rtt) = rtt else { return };
-        self.round_trip(rtt, now);
+        self.round_trip(rtt, lost.unwrap_or(0.0), now);
         if self.long > u32::from(!self.bound) {
             let taken = (sent as f64 * 8.0 * f64::from(1.0 - lost.unwrap_or(0.0).clamp(0.0, 1.0))) as u64;
             self.queue(rtt, taken, now);
-        } else if self.long == 0 && self.bound && (now >= self.calm_at || self.has_risen()) {
+        } else if self.bound && rtt <= self.rtt_min + CALM_RTT && (self.has_risen() || now >= self.calm_at && self.is_used(sent)) {
             self.try_more();
         }
         self.decide();
     }
 
-    fn round_trip(&mut self, rtt: Duration, now: Instant) {
+    fn round_trip(&mut self, rtt: Duration, lost: f32, now: Instant) {
         // It forgets slowly, for a path that has become longer for good.
         self.rtt_min = if rtt < self.rtt_min { rtt } else { self.rtt_min + (rtt - self.rtt_min) / RTT_MIN_WEIGHT };
-        if rtt <= self.rtt_min.saturating_add(QUEUE_RTT) {
+        let usual = if !self.bound && lost < JITTER_LOSS && self.is_measured_enough() { JITTER_RTT } else { QUEUE_RTT };
+        if rtt <= self.rtt_min.saturating_add(usual) {
             (self.long, self.queue_rtt) = (0, None);
             return;
         }
@@ -158,6 +175,12 @@ impl Pace {
         }
     }
 
+    /// Whether the estimate says that the link takes the stream, more or less. Far above it, it is still where it began.
+    fn is_measured_enough(&self) -> bool {
+        let about = self.needed_bps / 4 * 3..=self.needed_bps.saturating_mul(4);
+        self.estimate_bps.is_some_and(|estimate| about.contains(&estimate))
+    }
+
     /// There is a queue, through which so much arrives.
     fn queue(&mut self, rtt: Duration, taken: u64, now: Instant) {
         if now < self.settled_at {
@@ -166,12 +189,26 @@ impl Pace {
         let known = if self.bound { self.found_bps.or(self.estimate_bps).unwrap_or(SHARE_BPS) } else { SHARE_BPS };
         let before = self.queue_rtt.replace(rtt);
         let takes = match before {
-            None => taken.min(known) as f64 * BACK,
+            // Where pictures have just been left out, little is sent, and so little comes.
+            None if self.bound => {
+                if known <= self.measured_bps {
+                    self.measured_bps = (known as f64 * BACK) as u64;
+                }
+                (taken.min(known) as f64 * BACK).max(self.measured_bps as f64)
+            }
+            None => {
+                self.measured_bps = (taken as f64 * BACK) as u64;
+                taken as f64 * BACK
+            }
             // It goes. What arrives is what was sent meanwhile, and no measure.
             Some(before) if rtt < before => known as f64,
-            Some(_) => known.min(self.estimate_bps.unwrap_or(known)) as f64 * BACK,
+            // An estimate that little was sent for says little.
+            Some(_) => {
+                self.measured_bps = 0;
+                known.min(self.estimate_bps.unwrap_or(known).max(known / 2)) as f64 * BACK
+            }
         };
-        self.bound = true;
+        (self.bound, self.step) = (true, STEP);
         self.low_bps = self.estimate_bps.unwrap_or(u64::MAX);
         self.found_bps = Some((takes as u64).max(LEAST_BPS));
         self.settled_at = now + SETTLE;
@@ -186,11 +223,18 @@ impl Pace {
         self.estimate_bps.is_some_and(|estimate| estimate / 3 > before / 2)
     }
 
+    /// Whether the bytes of a second are about what was allowed. Otherwise nothing was found out.
+    fn is_used(&self, sent: u64) -> bool {
+        sent * 8 >= self.found_bps.or(self.estimate_bps).unwrap_or(0) / 3 * 2
+    }
+
     fn try_more(&mut self) {
         let Some(estimate) = self.estimate_bps else { return };
-        let found = self.found_bps.unwrap_or(estimate) as f64;
-        let most = if self.has_risen() { STRIDE } else { STEP };
-        self.found_bps = Some((estimate as f64).clamp(found * STEP, found * most) as u64);
+        let found = self.found_bps.unwrap_or(estimate);
+        let step = if found < self.needed_bps / FAR { self.step } else { STEP };
+        let most = if self.has_risen() { STRIDE } else { step };
+        self.found_bps = Some((estimate as f64).clamp(found as f64 * (1.0 + step), found as f64 * (1.0 + most)) as u64);
+        self.step = (self.step * FASTER).min(STRIDE);
     }
 
     /// The last round trip was one through a queue.
@@ -397,6 +441,41 @@ mod tests {
         pace.estimated(Some(3_000_000));
         let rates = through(&mut pace, &mut now, 2, 2_000_000, 4_000_000, 200 * MS);
         assert!(rates[1] > 2_000_000, "{rates:?}");
+    }
+
+    #[test]
+    fn a_link_that_has_grown_is_used_soon_even_if_nobody_measures_that() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.idle_round_trip(20 * MS);
+        pace.estimated(Some(START_BPS));
+        pace.needs(2_000_000);
+        through(&mut pace, &mut now, 12, 2_000_000, 150_000, 200 * MS);
+        pace.estimated(Some(100_000));
+        let rates = through(&mut pace, &mut now, 10, 2_000_000, 8_000_000, 200 * MS);
+        assert!(rates[9] > 2_000_000, "{rates:?}");
+    }
+
+    #[test]
+    fn jitter_is_no_queue_while_the_estimate_is_enough() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.idle_round_trip(2 * MS);
+        pace.estimated(Some(START_BPS));
+        pace.needs(2_000_000);
+        pace.estimated(Some(1_700_000));
+        for n in 0..160 {
+            now += 250 * MS;
+            pace.spend(62_500);
+            pace.report(Some((70 + n * 37 % 100) * MS), Some(0.01), now);
+            assert!(pace.rate_bps > 2_000_000, "{n}");
+        }
+        // The same with losses is a full link.
+        for _ in 0..4 {
+            now += 250 * MS;
+            pace.report(Some(160 * MS), Some(0.1), now);
+        }
+        assert!(pace.is_narrow());
     }
 
     #[test]

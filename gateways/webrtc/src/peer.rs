@@ -74,6 +74,7 @@ pub(crate) struct Peer {
     /// Retransmissions sent.
     pub(crate) resent: u64,
     pub(crate) repeats: Repeats,
+    role: Role,
     handshake: Handshake,
 }
 
@@ -137,6 +138,7 @@ impl Peer {
             rtx: SmallVec::new(),
             resent: 0,
             repeats: Repeats::new(now),
+            role,
             handshake: Handshake::default(),
         };
         Ok((peer, crate::answer::as_one_stream(answer.to_sdp_string()), ufrag))
@@ -268,7 +270,8 @@ impl Peer {
         if proto == Protocol::Udp {
             let path = self.path(transmit.source, destination);
             out.push(socket, path, contents);
-            if media.is_some() {
+            // A publisher is asked for what was lost, in no more than a request: the request itself must not be lost.
+            if media.is_some() || self.role == Role::Publish && is_rtcp(contents) {
                 self.repeats.sent(path, contents, now);
             }
         } else {
@@ -339,10 +342,15 @@ fn is_dtls(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(20..=63))
 }
 
+/// RFC 5761 §4, RFC 7983 §7.
+fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, 192..=223, ..])
+}
+
 /// The payload type of an RTP packet, which is in clear; `None` for anything else (RFC 5761 §4, RFC 7983 §7).
 fn rtp_payload_type(datagram: &[u8]) -> Option<u8> {
     let &[128..=191, second, ..] = datagram else { return None };
-    (!(192..=223).contains(&second)).then_some(second & 0x7f)
+    (!is_rtcp(datagram)).then_some(second & 0x7f)
 }
 
 /// str0m's words without the memory addresses its parser puts between them.

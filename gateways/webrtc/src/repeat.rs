@@ -1,4 +1,5 @@
-//! [`Repeats`]: media packets that are sent more than once, because the viewer's link loses them.
+//! [`Repeats`]: packets that are sent more than once, because the peer's link loses them: media to viewers, requests and
+//! reports to publishers.
 //!
 //! Owns: how many copies there are, and those that wait. A copy is the same datagram again: receivers drop what they have
 //! (RFC 3711 §3.3.2), so it needs no negotiation, no second encryption, and serves every codec. It comes a little later, so
@@ -90,27 +91,46 @@ impl Repeats {
         if now < self.changed_at + SETTLE {
             return;
         }
-        let weight = if lost > self.lost { RISE_WEIGHT } else { FALL_WEIGHT };
-        self.lost += (lost.clamp(0.0, 1.0) - self.lost) / weight;
+        self.smooth(lost);
         let link = self.link();
         if self.extra > 0 && self.lost > self.before * USELESS && self.lost > TWICE_FROM {
             self.bar(now);
             return;
         }
-        let extra = match self.extra {
-            0 if link >= TWICE_FROM && now >= self.barred_until => 1,
-            1 if link >= THRICE_FROM => 2,
-            1 if link < ONCE_BELOW => {
-                self.patience = PATIENCE_MIN;
-                0
-            }
-            2 if link < TWICE_BELOW => 1,
-            same => same,
-        };
+        let mut extra = self.wanted(link);
+        if self.extra == 0 && now < self.barred_until {
+            extra = 0;
+        }
         if extra != self.extra {
+            if extra == 0 {
+                self.patience = PATIENCE_MIN;
+            }
             // What is smoothed lags behind while loss begins.
             let latest = lost.powf(1.0 / (self.extra as f32 + 1.0));
             self.set(extra, if extra > self.extra { link.max(latest) } else { link }, now);
+        }
+    }
+
+    /// The part of the peer's packets that did not arrive here. What goes to it is taken to be lost as often; it must be so little
+    /// that it fills no link.
+    pub(crate) fn mirror(&mut self, lost: f32) {
+        self.smooth(lost);
+        self.extra = self.wanted(self.lost);
+    }
+
+    fn smooth(&mut self, lost: f32) {
+        let weight = if lost > self.lost { RISE_WEIGHT } else { FALL_WEIGHT };
+        self.lost += (lost.clamp(0.0, 1.0) - self.lost) / weight;
+    }
+
+    /// The further copies for a link that loses this part of single packets.
+    fn wanted(&self, link: f32) -> i32 {
+        match self.extra {
+            0 if link >= TWICE_FROM => 1,
+            1 if link >= THRICE_FROM => 2,
+            1 if link < ONCE_BELOW => 0,
+            2 if link < TWICE_BELOW => 1,
+            same => same,
         }
     }
 
@@ -130,7 +150,7 @@ impl Repeats {
         self.lost = link.powi(extra + 1);
     }
 
-    /// A media packet has been sent.
+    /// A packet has been sent.
     pub(crate) fn sent(&mut self, path: Path, datagram: &[u8], now: Instant) {
         let mut due = now;
         for waiting in self.waiting.iter_mut().take(self.extra.unsigned_abs() as usize) {
@@ -206,6 +226,15 @@ mod tests {
             assert!((2..=4).contains(&tries.len()), "{takes}: {tries:?}");
             repeats.full(now);
             assert_eq!(repeats.copies(), 1);
+        }
+    }
+
+    #[test]
+    fn requests_are_copied_while_what_they_ask_for_is_lost() {
+        let mut repeats = Repeats::new(Instant::now());
+        for (lost, copies) in [(0.0, 1), (0.05, 2), (0.3, 3), (0.05, 2), (0.0, 1)] {
+            (0..400).for_each(|_| repeats.mirror(lost));
+            assert_eq!(repeats.copies(), copies, "{lost}");
         }
     }
 

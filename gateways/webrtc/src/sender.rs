@@ -86,6 +86,8 @@ pub(crate) struct Sender {
     sent_pts: Option<MediaTime>,
     /// How late sound that was made here leaves, smoothed; see [`SYNC_BIAS_MAX`]. `None` where nothing was made.
     lateness: Option<MediaTime>,
+    /// By the peer's last report.
+    pub(crate) reported_rtt: Option<Duration>,
     queue: Queue,
 }
 
@@ -117,6 +119,7 @@ impl Sender {
             skipped: 0,
             sent_pts: None,
             lateness: None,
+            reported_rtt: None,
             queue: Queue::default(),
         })
     }

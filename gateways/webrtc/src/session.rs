@@ -221,10 +221,10 @@ impl Session {
             }
             (Event::KeyframeRequest(request), Role::Play(viewer)) => viewer.keyframe_requested(request.mid, around.lanes),
             (Event::MediaEgressStats(stats), Role::Play(viewer)) => {
-                let counters = viewer.leg.counters();
                 if let Some(rtt) = stats.rtt {
-                    counters.rtt_us.store(rtt.as_micros() as u64, Ordering::Relaxed);
+                    viewer.round_trip(stats.mid, rtt);
                 }
+                let counters = viewer.leg.counters();
                 if let Some(remote) = stats.remote {
                     counters.lost.fetch_max(lost(remote.packets_lost), Ordering::Relaxed);
                 }
@@ -232,6 +232,11 @@ impl Session {
             }
             (Event::PeerStats(stats), Role::Play(viewer)) => {
                 viewer.link(stats.rtt, stats.egress_loss_fraction, &mut self.peer.repeats, around.now);
+            }
+            (Event::MediaIngressStats(stats), Role::Publish(_)) => {
+                if let Some(lost) = stats.loss {
+                    self.peer.repeats.mirror(lost);
+                }
             }
             (Event::PeerStats(stats), Role::Publish(ingest)) => {
                 if let Some(rtt) = stats.rtt {

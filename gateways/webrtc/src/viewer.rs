@@ -100,6 +100,14 @@ impl Viewer {
         }
     }
 
+    /// The round trip by the peer's last report on one m-section, which may be an old one.
+    pub(crate) fn round_trip(&mut self, mid: Mid, rtt: Duration) {
+        if let Some(sender) = self.senders.iter_mut().find(|s| s.mid == mid && s.reported_rtt != Some(rtt)) {
+            sender.reported_rtt = Some(rtt);
+            self.leg.counters().rtt_us.store(rtt.as_micros() as u64, Ordering::Relaxed);
+        }
+    }
+
     /// Frames of a lane.
     pub(crate) fn deliver(&mut self, rtc: &mut Rtc, lanes: &mut Lanes, uid: TrackUid, frames: &[Arc<Packed>], now: Instant) {
         let Some(sender) = self.senders.iter_mut().find(|s| s.reads(uid)) else { return };
