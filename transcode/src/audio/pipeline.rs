@@ -26,6 +26,8 @@ const STEP_BACK_MAX: MediaTime = MediaTime::from_secs(1);
 const IDLE_STEP: MediaTime = MediaTime::from_millis(20);
 /// Silence made up in one turn at most; after a longer sleep the next turn continues.
 const FILL_MAX: MediaTime = MediaTime::from_secs(2);
+/// Silence goes down the line in pieces of this: every buffer on the way stays as large as what it held once.
+const SILENCE_PIECE: MediaTime = MediaTime::from_millis(50);
 /// Undecodable packets in a row after which the decoder is rebuilt: about a second.
 const BAD_MAX: u32 = 50;
 
@@ -227,8 +229,17 @@ impl AudioStage {
         let made = self.pcm.len().min(samples);
         self.pcm.samples.truncate(made * usize::from(format.1));
         self.idle.concealed += MediaTime::from_ticks(made as i64, format.0);
-        self.pcm.silence(samples - made);
-        self.deliver(out)
+        let (mut left, piece) = (samples - made, line.clock.samples_in(SILENCE_PIECE).max(1));
+        loop {
+            let silent = left.min(piece);
+            self.pcm.silence(silent);
+            self.deliver(out)?;
+            left -= silent;
+            if left == 0 {
+                return Ok(());
+            }
+            self.pcm.samples.clear();
+        }
     }
 
     /// Decodes a packet and puts it where its timestamp says.
