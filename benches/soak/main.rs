@@ -1,10 +1,10 @@
 //! Hours with real sources and many viewers behind networks that change: what grows, what drifts, what is lost.
 //!
-//!     SOAK_SECONDS=3600 SOAK_SOURCES=5 SOAK_VIEWERS=20 cargo bench --bench soak
+//!     SOAK_SECONDS=3600 SOAK_SOURCES=5 SOAK_VIEWERS=20 SOAK_ROW=60 cargo bench --bench soak
 //!
-//! Every minute one row, of the server's process alone and of what viewers got; every five minutes a look with Chromium. Each
-//! source has an RTMP, an HTTP-FLV and a jsmpeg player, and WHEP viewers behind a network (tests/impair). Rows and looks are
-//! also lines of JSON in target/soak.
+//! Every minute (`SOAK_ROW` seconds) another network, and a row, of the server's process alone and of what viewers got; every
+//! five minutes a look with Chromium. Each source has an RTMP, an HTTP-FLV and a jsmpeg player, and WHEP viewers behind that
+//! network (tests/impair). Rows and looks are also lines of JSON in target/soak.
 
 #[path = "../../gateways/h5/tests/common/socket.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -41,11 +41,10 @@ use viewers::{Player, Viewer};
 
 /// Stands for the server's address; the proxy has the server's port there.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-const ROW: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// Until everybody is in.
 const WARM_UP: Duration = Duration::from_secs(12);
-/// One after the other, a row each; in both directions.
+/// One after the other, in both directions.
 const NETWORKS: [&str; 7] = [
     "",
     "loss=1 delay=10",
@@ -171,10 +170,11 @@ impl Soak {
 /// Row after row, for so long.
 async fn run(mut soak: Soak, seconds: Duration) {
     println!("{}", Row::head());
+    let row = Duration::from_secs(number("SOAK_ROW", 60));
     let (looks, mut looked) = mpsc::channel::<Value>(8);
     let mut next_look = Duration::ZERO;
     for network in NETWORKS.iter().cycle() {
-        if soak.begin.elapsed() + ROW / 2 > seconds {
+        if soak.begin.elapsed() + row / 2 > seconds {
             break;
         }
         soak.proxy.set(Setting::both(network.parse().expect("a profile")));
@@ -184,7 +184,7 @@ async fn run(mut soak: Soak, seconds: Duration) {
             let (looks, url) = (looks.clone(), soak.hub.url(&format!("/whep/{}", soak.sources[0].stream)));
             tokio::task::spawn_blocking(move || looks.blocking_send(probe::look(&url)));
         }
-        sleep(ROW.min(seconds.saturating_sub(soak.begin.elapsed()))).await;
+        sleep(row.min(seconds.saturating_sub(soak.begin.elapsed()))).await;
         println!("{}", soak.row(&mark, network));
         while let Ok(look) = looked.try_recv() {
             println!("       Chromium: {look}");
