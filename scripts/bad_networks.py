@@ -24,8 +24,6 @@ RELEASE = Path(os.environ.get('CARGO_TARGET_DIR', ROOT / 'target')) / 'release'
 CLIENTS = ROOT / 'tests' / 'clients'
 PYTHON = str(ROOT / '.venv' / 'bin' / 'python')
 INSIDE, OUTSIDE = '127.0.0.1', '127.0.0.2'
-# A shown picture that stands for longer than this much more than its time is a freeze (W3C webrtc-stats, freezeCount).
-FREEZE_MS = 150
 
 
 class Processes:
@@ -42,10 +40,11 @@ class Processes:
         while self.running:
             self.end(self.running[-1])
 
-    def start(self, name, *command):
+    def start(self, name, *command, reports=False):
+        """`reports`: it prints an object for `report`; all else that is said goes to a log."""
         log = open(self.logs / f'{len(self.running)}-{name}.log', 'w')
-        process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                                   text=True, cwd=ROOT, start_new_session=True)
+        process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if reports else log,
+                                   stderr=log, text=True, cwd=ROOT, start_new_session=True)
         self.running.append(process)
         return process
 
@@ -85,9 +84,9 @@ class Hub:
         self.http, self.rtmp, self.udp = free_port(), free_port(), free_port()
         settings = [f'http.listen={INSIDE}:{self.http}', f'rtmp.listen={INSIDE}:{self.rtmp}', f'webrtc.listen={INSIDE}:{self.udp}',
                     f'webrtc.public_addresses={OUTSIDE}', 'webrtc.tcp=false']
-        self.process = processes.start('patchbay', RELEASE / 'patchbay', 'run', *[w for s in settings for w in ('--set', s)])
-        self.network = processes.start('network', RELEASE / 'patchbay-impair', 'udp', '--listen', f'{OUTSIDE}:{self.udp}',
-                                       '--to', f'{INSIDE}:{self.udp}', *network)
+        processes.start('patchbay', RELEASE / 'patchbay', 'run', *[w for s in settings for w in ('--set', s)])
+        processes.start('network', RELEASE / 'patchbay-impair', 'udp', '--listen', f'{OUTSIDE}:{self.udp}',
+                        '--to', f'{INSIDE}:{self.udp}', *network)
         until(lambda: self.get('/v1/streams') is not None, 10, 'patchbay answers')
 
     def url(self, path):
@@ -123,25 +122,23 @@ def live_source(processes, hub, stream, seconds, kbps):
 
 
 def browser(processes, *options):
-    return processes.start('chromium', 'node', CLIENTS / 'browser.mjs', *options)
+    return processes.start('chromium', 'node', CLIENTS / 'browser.mjs', *options, reports=True)
 
 
 def aiortc(processes, *options):
-    return processes.start('aiortc', PYTHON, CLIENTS / 'aiortc_client.py', *options)
+    return processes.start('aiortc', PYTHON, CLIENTS / 'aiortc_client.py', *options, reports=True)
 
 
 def seen(report):
-    """What a viewer saw, in words."""
-    stamps = report.get('stamps')
-    if not stamps or not stamps.get('read'):
+    """What a viewer saw, in words. Only browsers count freezes (W3C webrtc-stats) and the sound they made up."""
+    stamps = report.get('stamps') or {}
+    if not stamps.get('read'):
         return 'nothing'
-    text = f"{stamps['shownPct']} %, longest gap {stamps['longestGapMs']} ms, p50 {stamps.get('latencyMs', {}).get('p50')} ms"
-    stats = next(iter(report.get('stats') or []), {}) if isinstance(report.get('stats'), list) else {}
-    video, audio = (stats.get('in') or {}).get('video') or {}, (stats.get('in') or {}).get('audio') or {}
-    if 'freezeCount' in video:
-        text += f", freezes {video['freezeCount']} ({video.get('totalFreezesDuration', 0):.2f} s)"
-    if audio.get('totalSamplesReceived'):
-        text += f", sound made up {100 * audio.get('concealedSamples', 0) / audio['totalSamplesReceived']:.1f} %"
+    text = f"{stamps['shownPct']} %, longest gap {stamps['longestGapMs']} ms, p50 {stamps['latencyMs']['p50']} ms"
+    if isinstance(report.get('stats'), list):
+        video, audio = (report['stats'][0]['in'][kind] for kind in ('video', 'audio'))
+        made_up = 100 * audio['concealedSamples'] / max(1, audio['totalSamplesReceived'])
+        text += f", freezes {video['freezeCount']} ({video['totalFreezesDuration']:.2f} s), sound made up {made_up:.1f} %"
     return text
 
 
@@ -179,7 +176,8 @@ def publish(options, loss):
             hub.wait_live(stream)
         time.sleep(3)
         read = [PYTHON, CLIENTS / 'stamp.py', 'read']
-        readers = [processes.start('reader', *read, hub.rtmp_url(s), '--kind', 'wall', '--seconds', options.seconds) for s in streams]
+        how = ['--kind', 'wall', '--seconds', options.seconds]
+        readers = [processes.start('reader', *read, hub.rtmp_url(stream), *how, reports=True) for stream in streams]
         return [processes.report(reader, options.seconds + 40) for reader in readers]
 
 
