@@ -10,6 +10,7 @@ that does nothing else: late clients look like a bad network.
 import argparse
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -71,17 +72,26 @@ class Processes:
         return json.loads(said.strip().splitlines()[-1]) if said.strip() else {}
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind((INSIDE, 0))
-        return probe.getsockname()[1]
+def free_ports(count):
+    """Below those that clients are given."""
+    found, port = [], random.randrange(21_000, 30_000)
+    while len(found) < count:
+        port += 1
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            try:
+                tcp.bind((INSIDE, port))
+                udp.bind((INSIDE, port))
+                found.append(port)
+            except OSError:
+                pass
+    return found
 
 
 class Hub:
     """patchbay, whose media port is reached through a network only."""
 
     def __init__(self, processes, network):
-        self.http, self.rtmp, self.udp = free_port(), free_port(), free_port()
+        self.http, self.rtmp, self.udp = free_ports(3)
         settings = [f'http.listen={INSIDE}:{self.http}', f'rtmp.listen={INSIDE}:{self.rtmp}', f'webrtc.listen={INSIDE}:{self.udp}',
                     f'webrtc.public_addresses={OUTSIDE}', 'webrtc.tcp=false']
         processes.start('patchbay', RELEASE / 'patchbay', 'run', *[w for s in settings for w in ('--set', s)])
