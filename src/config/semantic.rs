@@ -6,6 +6,7 @@ use std::path::Path as FilePath;
 use patchbay_bus::{BadName, StreamName};
 use patchbay_contract::{Claim, Transport};
 use patchbay_inbound::certificate;
+use patchbay_outbound::tls;
 
 use super::Config;
 use super::problem::{Fault, Problem};
@@ -16,6 +17,15 @@ impl Config {
     /// The sections that listen for TLS, with the files of certificate and key if both are named.
     fn tls(&self) -> impl Iterator<Item = (&'static str, Option<(&FilePath, &FilePath)>)> {
         [self.http.ports(), self.rtmp.ports()].into_iter().filter_map(|of| of.tls.map(|tls| (of.section, tls.chain.zip(tls.key))))
+    }
+
+    /// The files of certificates that vouch for servers elsewhere, each with its key.
+    fn vouchers(&self) -> impl Iterator<Item = (Path, &FilePath)> {
+        let webhook = [("auth.webhook".into(), self.auth.webhook.ca_file.as_deref())];
+        let pushes = self.pushes.iter().enumerate().map(|(i, push)| (Path::from("pushes").index(i), push.ca_file.as_deref()));
+        let pulls = self.pulls.iter().enumerate().map(|(i, pull)| (Path::from("pulls").index(i), pull.ca_file.as_deref()));
+        let all = webhook.into_iter().chain(pushes).chain(pulls);
+        all.filter_map(|(of, file): (Path, _)| Some((of.key("ca_file"), file?)))
     }
 
     /// The ports this configuration wants, each by the key that says so.
@@ -32,7 +42,8 @@ impl Config {
     }
 }
 
-/// What is wrong with certificates and their keys. Not asked of a process that runs: there the ones before stay in force.
+/// What is wrong with certificates and their keys, and with those that vouch for others. Not asked of a process that runs: there
+/// the ones before stay in force.
 pub fn certificates(config: &Config, tree: &Tree) -> Vec<Problem> {
     let bad = config.tls().filter_map(|(section, files)| {
         let (chain, key) = files?;
@@ -40,7 +51,12 @@ pub fn certificates(config: &Config, tree: &Tree) -> Vec<Problem> {
         let path = Path::from(section).key(if bad.file == key { "tls_key_file" } else { "tls_cert_file" });
         Some(Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(bad.to_string()) })
     });
-    bad.collect()
+    let voucher = |(path, file): (Path, &FilePath)| {
+        let bad = tls::check(file).err()?;
+        let path = tree.restore(&path);
+        Some(Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(bad.to_string()) })
+    };
+    bad.chain(config.vouchers().filter_map(voucher)).collect()
 }
 
 /// Problems between keys. `tree` knows where they were written, and which were refused already.

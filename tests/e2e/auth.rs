@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
+use crate::socket::SocketViewer;
 use crate::support::{Patchbay, fixture, play, publish, text, turn, wait_for};
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
@@ -72,6 +73,29 @@ fn tokens_open_names_bound_what_is_sent_and_can_be_revoked() {
     for secret in [&camera, &phone, &thrifty] {
         assert!(!hub.log().contains(secret.as_str()), "tokens never reach the log");
     }
+}
+
+#[test]
+fn what_a_publisher_may_bounds_everybody_who_plays_its_stream() {
+    let _turn = turn();
+    let hub = Patchbay::start(&format!("[auth.jwt]\nsecret = \"{SECRET}\"\n"));
+    let camera = token("cam", json!({ "publish": ["live/cam"], "no_transcode": true, "no_record": true }));
+    let _source = publish(&fixture("baseline-360p.flv"), &hub.rtmp_url(&format!("live/cam?token={camera}")));
+    hub.wait_live("live/cam");
+    let _same = play(&hub.url("/flv/live/cam.flv"));
+    // What jsmpeg takes (MPEG-1, MP2) would have to be made.
+    let _other = SocketViewer::open(&hub, "live/cam");
+    let decided = |protocol| {
+        let pairs = wait_for("a planned pair", Duration::from_secs(10), || {
+            let pairs = hub.pairs(protocol);
+            pairs.first().is_some_and(|p| p["video"].is_object() && p["audio"].is_object()).then_some(pairs)
+        });
+        ["video", "audio"].map(|kind| (text(&pairs[0][kind]["action"]), text(&pairs[0][kind]["code"])))
+    };
+    assert!(decided("http-flv").iter().all(|(action, _)| action == "pass"));
+    assert_eq!(decided("h5"), [(); 2].map(|()| ("drop".into(), "token_passes_only".into())));
+    assert!(hub.renditions().is_empty(), "{:?}", hub.renditions());
+    assert_eq!(hub.get("/v1/streams")["streams"][0]["record"], false);
 }
 
 #[test]

@@ -84,13 +84,15 @@ fn check_names_the_certificate_that_cannot_be_used_and_why() {
     let (good, old) = (make(&folder, "good", 2090), make(&folder, "old", 2021));
     let garbage = folder.join("garbage.pem");
     std::fs::write(&garbage, "garbage").expect("written");
-    let check = |section: &str, chain: &Path, key: &Path| {
+    let check_text = |text: &str| {
         let file = folder.join("patchbay.toml");
-        let (chain, key) = (chain.display(), key.display());
-        let text = format!("[{section}]\ntls_listen = \"127.0.0.1:8443\"\ntls_cert_file = \"{chain}\"\ntls_key_file = \"{key}\"\n");
         std::fs::write(&file, text).expect("written");
         let out = Command::new(env!("CARGO_BIN_EXE_patchbay")).arg("check").arg(&file).output().expect("patchbay runs");
         (out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let check = |section: &str, chain: &Path, key: &Path| {
+        let (chain, key) = (chain.display(), key.display());
+        check_text(&format!("[{section}]\ntls_listen = \"127.0.0.1:8443\"\ntls_cert_file = \"{chain}\"\ntls_key_file = \"{key}\"\n"))
     };
     for section in ["http", "rtmp"] {
         assert_eq!(check(section, &good.chain, &good.key), (true, String::new()));
@@ -102,6 +104,19 @@ fn check_names_the_certificate_that_cannot_be_used_and_why() {
             let (ok, said) = check(section, chain, key);
             let place = format!("patchbay.toml:{line}:");
             assert!(!ok && said.contains(&place) && said.contains(&format!("{section}.{name}")) && said.contains(why), "{said}");
+        }
+    }
+    let sections = [
+        ("auth.webhook", "[auth.webhook]\nurl = \"https://example.org/hook\"\n"),
+        ("pushes[0]", "[[pushes]]\nname = \"a\"\nstream = \"live/a\"\nurl = \"rtmps://example.org/live/a\"\n"),
+        ("pulls[0]", "[[pulls]]\nstream = \"live/a\"\nurl = \"rtmps://example.org/live/a\"\n"),
+    ];
+    for (section, text) in sections {
+        let check = |file: &Path| check_text(&format!("{text}ca_file = \"{}\"\n", file.display()));
+        assert_eq!(check(&good.chain), (true, String::new()));
+        for (file, why) in [(&garbage, "garbage.pem: there is no certificate in it"), (&folder.join("none.pem"), "none.pem: ")] {
+            let (ok, said) = check(file);
+            assert!(!ok && said.contains(&format!("{section}.ca_file")) && said.contains(why), "{said}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a TLS client trusts: the machine's roots, or the certificates of a file instead.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::aws_lc_rs;
@@ -16,18 +16,29 @@ use rustls::{ClientConfig, RootCertStore};
 pub async fn client(ca_file: Option<PathBuf>) -> io::Result<Arc<ClientConfig>> {
     // Files are read where blocking does no harm.
     let config = tokio::task::spawn_blocking(move || match ca_file {
-        Some(file) => from_file(&file).map_err(|e| io::Error::other(format!("{}: {e}", file.display()))),
+        Some(file) => settings(roots_of(&file)?),
         None => from_machine(),
     });
     config.await.map_err(io::Error::other)?
 }
 
-fn from_file(file: &std::path::Path) -> io::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(io::Error::other)? {
-        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
-    }
-    settings(roots)
+/// Whether `ca_file` can vouch for a server. Reads it.
+///
+/// # Errors
+/// What is wrong with it, with its name.
+pub fn check(ca_file: &Path) -> io::Result<()> {
+    roots_of(ca_file).map(drop)
+}
+
+fn roots_of(file: &Path) -> io::Result<RootCertStore> {
+    let read = || {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(file).map_err(io::Error::other)? {
+            roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+        }
+        if roots.is_empty() { Err(io::Error::other("there is no certificate in it")) } else { Ok(roots) }
+    };
+    read().map_err(|e| io::Error::other(format!("{}: {e}", file.display())))
 }
 
 /// The machine's roots are read once.
