@@ -21,6 +21,8 @@ const PAUSE: MediaTime = MediaTime::from_millis(150);
 const ROW: MediaTime = MediaTime::from_millis(800);
 /// How long one turn may last before others get theirs.
 pub(crate) const TURN_MAX: MediaTime = MediaTime::from_millis(15);
+/// How long one that is ahead leaves its input where it is: 200 frames per second all the same.
+const AHEAD_PAUSE: MediaTime = MediaTime::from_millis(5);
 
 /// A running transcode. Dropping it stops the codecs and ends its track.
 pub struct Rendition {
@@ -105,6 +107,10 @@ pub(crate) trait Stage: Send {
     fn idle(&mut self, now: MediaTime, out: &mut Output<'_>) -> Result<Option<MediaTime>, CodecError>;
     /// The source ended: writes what is held back.
     fn finish(&mut self, out: &mut Output<'_>);
+    /// Whether what it has made waits in a heap for those who use it.
+    fn is_ahead(&self) -> bool {
+        false
+    }
     /// Forgets all codec state; the next key frame starts anew.
     fn reset(&mut self);
     /// Nothing more will be asked of it.
@@ -215,6 +221,7 @@ impl Worker {
         let begun = now();
         loop {
             match self.step() {
+                Step::More if self.stage.is_ahead() => return Turn::Wait(Some(now() + AHEAD_PAUSE)),
                 Step::More => {}
                 Step::Drained(wake) => return Turn::Wait(wake),
                 Step::Ended(reason) => return self.end(reason, RenditionState::Ended),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::*;
 use patchbay_bus::EndReason;
-use patchbay_media::{Codec, MediaTime, Target, VideoTarget};
+use patchbay_media::{Codec, Frame, MediaTime, Target, VideoTarget};
 use patchbay_transcode::RenditionState;
 
 const PLAIN: VideoTarget = VideoTarget { codec: Codec::H264, size: None, frame_rate_max: None, bitrate_bps: 800_000, gop_ms: 2_000 };
@@ -134,6 +134,19 @@ fn a_pipeline_that_lags_skips_to_the_newest_group_and_says_so() {
     assert_eq!(out.stats.dropped, out.frames.iter().map(|f| u64::from(f.loss)).sum::<u64>());
     assert_eq!(out.frames.last().unwrap().pts, frames.last().unwrap().pts);
     assert_eq!(watch(&out.info, &out.frames).len(), out.frames.len());
+}
+
+#[test]
+fn a_burst_is_decoded_as_fast_as_it_is_encoded() {
+    let (info, frames) = h264("burst.mp4", "320x180", 4, &["-bf", "0", "-g", "15"]);
+    let mut rig = fast_rig(info, &Target::Video(PLAIN));
+    // All in less than a second, so that none is left out for lag.
+    let squeezed = |time: MediaTime| MediaTime::from_nanos(time.as_nanos() / 5);
+    let frames: Vec<_> = frames.iter().map(|f| Frame { pts: squeezed(f.pts), dts: squeezed(f.dts), ..f.clone() }).collect();
+    rig.push_all(&frames[..1]);
+    frames[1..].iter().for_each(|f| rig.push(f));
+    let out = rig.finish();
+    assert_eq!((out.stats.shed, out.stats.dropped, out.frames.len()), (0, 0, frames.len()), "{:?}", out.stats);
 }
 
 const MPEG1: VideoTarget = VideoTarget { codec: Codec::Mpeg1, ..PLAIN };

@@ -161,6 +161,10 @@ impl Stage for DecodeStage {
         }
     }
 
+    fn is_ahead(&self) -> bool {
+        self.audience.is_crowded()
+    }
+
     fn reset(&mut self) {
         self.audience.restarted();
         self.decoder = None;

@@ -33,6 +33,10 @@ pub(super) struct Shown {
     pub(super) loss: u32,
 }
 
+/// With so many waiting, a decoder that has more to read takes its time: after a pause of the machine it would decode a second's
+/// pictures at once, and decoders keep the memory of as many pictures as there ever were.
+const CROWD: usize = 8;
+
 /// What an encoder finds.
 pub(super) enum Next {
     Picture(Shown),
@@ -155,6 +159,11 @@ impl Audience {
             seat.stats.spent(cpu_ns / room.seats.len() as u64);
             seat.signal.notify();
         }
+    }
+
+    /// Whether somebody has many pictures yet to encode.
+    pub(super) fn is_crowded(&self) -> bool {
+        lock(&self.0).seats.iter().any(|seat| lock(&seat.waiting).pictures.len() >= CROWD)
     }
 
     /// Source frames nobody will see.
