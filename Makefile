@@ -49,7 +49,7 @@ fuzz: ## coverage-guided fuzzing: make fuzz FUZZ_TARGET=NAME [FUZZ_SECONDS=60]; 
 	@if [ -z "$(FUZZ_TARGET)" ]; then $(CARGO) fuzz list; else \
 	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --release --sanitizer none $(FUZZ_TARGET) -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024; fi
 
-sheet: ## the four figures of a release: load held, faults survived, bad inputs tried, nothing lost; ARGS=MINUTES (10)
+sheet: fixtures ## the four figures of a release: load held, faults survived, bad inputs tried, nothing lost; ARGS=MINUTES (10)
 	scripts/release_sheet.py $(ARGS)
 
 bare: ## prove `make run` in a bare Debian 12 root (debootstrap, as root); ARGS=test adds `make test`
