@@ -49,14 +49,16 @@ pub fn certificates(config: &Config, tree: &Tree) -> Vec<Problem> {
         let (chain, key) = files?;
         let bad = certificate::check(chain, key).err()?;
         let path = Path::from(section).key(if bad.file == key { "tls_key_file" } else { "tls_cert_file" });
-        Some(Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(bad.to_string()) })
+        Some(refusal(tree, &path, bad.to_string()))
     });
-    let voucher = |(path, file): (Path, &FilePath)| {
-        let bad = tls::check(file).err()?;
-        let path = tree.restore(&path);
-        Some(Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(bad.to_string()) })
-    };
+    let voucher = |(path, file): (Path, &FilePath)| Some(refusal(tree, &path, tls::check(file).err()?.to_string()));
     bad.chain(config.vouchers().filter_map(voucher)).collect()
+}
+
+/// What is wrong with a value, where it was written.
+fn refusal(tree: &Tree, path: &Path, why: String) -> Problem {
+    let path = tree.restore(path);
+    Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(why) }
 }
 
 /// Problems between keys. `tree` knows where they were written, and which were refused already.
@@ -64,10 +66,7 @@ pub fn check(config: &Config, tree: &Tree) -> Vec<Problem> {
     let mut problems = port_conflicts(config, tree);
     problems.extend(push_names(config, tree));
     problems.extend(idle_patterns(config, tree));
-    let refuse = |path: Path, why: String| {
-        let path = tree.restore(&path);
-        Problem { origin: tree.nearest(&path).at.clone(), path, fault: Fault::Invalid(why) }
-    };
+    let refuse = |path: Path, why: String| refusal(tree, &path, why);
     for (i, push) in config.pushes.iter().enumerate() {
         let path = Path::from("pushes").index(i);
         // A stream key that was refused is missing from the URL; that is no news.

@@ -189,28 +189,28 @@ impl Pace {
         let known = if self.bound { self.found_bps.or(self.estimate_bps).unwrap_or(SHARE_BPS) } else { SHARE_BPS };
         let before = self.queue_rtt.replace(rtt);
         let takes = match before {
-            // Where pictures have just been left out, little is sent, and so little comes.
-            None if self.bound => {
-                if known <= self.measured_bps {
-                    self.measured_bps = (known as f64 * BACK) as u64;
-                }
-                (taken.min(known) as f64 * BACK).max(self.measured_bps as f64)
+            None if !self.bound => {
+                self.measured_bps = back(taken);
+                self.measured_bps
             }
+            // Where pictures have just been left out, little is sent, and so little comes.
             None => {
-                self.measured_bps = (taken as f64 * BACK) as u64;
-                taken as f64 * BACK
+                if known <= self.measured_bps {
+                    self.measured_bps = back(known);
+                }
+                back(taken.min(known)).max(self.measured_bps)
             }
             // It goes. What arrives is what was sent meanwhile, and no measure.
-            Some(before) if rtt < before => known as f64,
+            Some(before) if rtt < before => known,
             // An estimate that little was sent for says little.
             Some(_) => {
                 self.measured_bps = 0;
-                known.min(self.estimate_bps.unwrap_or(known).max(known / 2)) as f64 * BACK
+                back(known.min(self.estimate_bps.unwrap_or(known).max(known / 2)))
             }
         };
         (self.bound, self.step) = (true, STEP);
         self.low_bps = self.estimate_bps.unwrap_or(u64::MAX);
-        self.found_bps = Some((takes as u64).max(LEAST_BPS));
+        self.found_bps = Some(takes.max(LEAST_BPS));
         self.settled_at = now + SETTLE;
         self.calm_at = now + self.patience;
         if before.is_none() {
@@ -309,6 +309,11 @@ impl Pace {
     }
 }
 
+/// What is sent of what arrived through a queue.
+fn back(bps: u64) -> u64 {
+    (bps as f64 * BACK) as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,6 +369,15 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// A viewer of 2 Mbit/s that has just joined.
+    fn joined(now: Instant) -> Pace {
+        let mut pace = Pace::new(now);
+        pace.idle_round_trip(20 * MS);
+        pace.estimated(Some(START_BPS));
+        pace.needs(2_000_000);
+        pace
+    }
+
     /// A link that takes `takes` of the `gives` that are sent whenever that is allowed; what is above waits, and what would
     /// wait longer than `queue` is lost. Returns what was allowed at the end of each second.
     fn through(pace: &mut Pace, now: &mut Instant, seconds: u32, gives: u64, takes: u64, queue: Duration) -> Vec<u64> {
@@ -389,10 +403,7 @@ mod tests {
     fn a_narrow_link_is_used_and_not_flooded() {
         for (takes, queue) in [(250_000, 200), (500_000, 1_000), (700_000, 200), (1_500_000, 300)] {
             let mut now = Instant::now();
-            let mut pace = Pace::new(now);
-            pace.idle_round_trip(20 * MS);
-            pace.estimated(Some(START_BPS));
-            pace.needs(2_000_000);
+            let mut pace = joined(now);
             let rates = through(&mut pace, &mut now, 40, 2_000_000, takes, queue * MS);
             let late = &rates[8..];
             let mean = late.iter().sum::<u64>() / late.len() as u64;
@@ -430,10 +441,7 @@ mod tests {
     #[test]
     fn a_link_that_was_measured_to_have_grown_is_used_at_once() {
         let mut now = Instant::now();
-        let mut pace = Pace::new(now);
-        pace.idle_round_trip(20 * MS);
-        pace.estimated(Some(START_BPS));
-        pace.needs(2_000_000);
+        let mut pace = joined(now);
         through(&mut pace, &mut now, 4, 2_000_000, 500_000, 200 * MS);
         pace.estimated(Some(400_000));
         through(&mut pace, &mut now, 12, 2_000_000, 500_000, 200 * MS);
@@ -446,10 +454,7 @@ mod tests {
     #[test]
     fn a_link_that_has_grown_is_used_soon_even_if_nobody_measures_that() {
         let mut now = Instant::now();
-        let mut pace = Pace::new(now);
-        pace.idle_round_trip(20 * MS);
-        pace.estimated(Some(START_BPS));
-        pace.needs(2_000_000);
+        let mut pace = joined(now);
         through(&mut pace, &mut now, 12, 2_000_000, 150_000, 200 * MS);
         pace.estimated(Some(100_000));
         let rates = through(&mut pace, &mut now, 10, 2_000_000, 8_000_000, 200 * MS);
